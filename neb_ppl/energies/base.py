@@ -1,0 +1,89 @@
+"""What a smoothed density can do: give its score, and, if it is an energy, its value too."""
+
+import abc
+from typing import final
+
+import jax
+import jax.numpy as jnp
+
+from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.types import Array, Event, Scalar
+
+__all__ = ["SmoothedEnergy", "SmoothedScore"]
+
+
+class SmoothedScore(abc.ABC):
+    """A smoothed density known by its score alone.
+
+    Enough for the Bayes estimator, ULA and kinetic Langevin. Values are pytrees: ``sigma`` and
+    all weights are leaves. Every method takes **one** event; batch with `jax.vmap`.
+
+    Attributes
+    ----------
+    sigma : scalar array
+        Standard deviation of the smoothing noise, in data units.
+    event_shape : tuple of int, or None
+        Shape of one event; None when it is not known (functions of others).
+    """
+
+    sigma: Scalar
+    event_shape: tuple[int, ...] | None
+
+    @abc.abstractmethod
+    def score(self, y: Event) -> Event:
+        r"""Score :math:`\nabla_y \log p_\sigma(y)` of the smoothed density, shape ``(*event,)``."""
+
+    def __repr__(self) -> str:
+        leaves = jax.tree.leaves(self)
+        size = sum(jnp.size(leaf) for leaf in leaves)
+        sigma = self.sigma
+        shown = sigma if isinstance(sigma, jax.core.Tracer) else f"{float(sigma):.4g}"
+        return (
+            f"{type(self).__name__}(event_shape={self.event_shape}, sigma={shown}, "
+            f"{size:,} numbers)"
+        )
+
+
+class SmoothedEnergy(SmoothedScore):
+    r"""A smoothed density known by its energy :math:`\phi(y) = -\log p_\sigma(y) + \text{const}`.
+
+    A callable ``y -> scalar``: NumPyro's ``potential_fn`` as it is, BlackJAX's ``logdensity_fn``
+    with a minus sign.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, y: Event) -> Scalar:
+        """Energy of one event."""
+
+    @final
+    def score(self, y: Event) -> Event:
+        r"""Score :math:`-\nabla\phi(y)`. Cost: one gradient of the energy."""
+        return -jax.grad(self)(y)
+
+
+def check_sigma(sigma: float | Array, name: str = "sigma") -> Array:
+    """Return `sigma` as a positive, finite scalar array, or say what is wrong with it."""
+    array = jnp.asarray(sigma, dtype=jnp.result_type(float))
+    if array.shape != ():
+        raise InvalidArgumentError(
+            f"{name} must be one number, the same for every dimension; got shape {array.shape}. "
+            "Scale the data instead if dimensions need different noise."
+        )
+    if isinstance(array, jax.core.Tracer):
+        return array
+    if not (jnp.isfinite(array) and array > 0):
+        raise InvalidArgumentError(
+            f"{name} must be a positive, finite standard deviation in data units; got {sigma}."
+        )
+    return array
+
+
+def check_event(model: SmoothedScore, y: Array, name: str = "y") -> None:
+    """Refuse a `y` that is not one event of `model`."""
+    expected, seen = model.event_shape, jnp.shape(y)
+    if expected is None or seen == expected:
+        return
+    hint = "Reshape it, or build the energy with this event shape."
+    if len(seen) > len(expected) and seen[len(seen) - len(expected) :] == expected:
+        hint = "Energies take one event without batch axes: batch with jax.vmap."
+    raise EventShapeError(f"{name} has shape {seen}; expected one event {expected}. {hint}")

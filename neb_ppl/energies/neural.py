@@ -1,0 +1,189 @@
+"""Learned energies: a network's weights, the sigma and the data scale they belong to."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from neb_ppl._pytree import static, value
+from neb_ppl.energies.base import SmoothedEnergy, check_event, check_sigma
+from neb_ppl.energies.networks import Network, default_network
+from neb_ppl.energies.scale import DataScale, data_scale
+from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.types import Array, Event, PRNGKey, Scalar
+
+__all__ = ["NeuralEnergy", "NoiseConditionalEnergy", "deen", "noise_conditional"]
+
+Weights = Mapping[str, Array]
+
+
+@value
+class NeuralEnergy(SmoothedEnergy):
+    r"""A learned energy in residual form.
+
+    .. math:: \phi(y) = \frac{\lVert u - U(u) \rVert^2}{2 \varsigma^2}, \quad
+              u = (y - shift) / scale, \quad \varsigma = \sigma / scale
+
+    Build it with `deen`. Cost of a score: one forward and one backward pass of U.
+
+    Attributes
+    ----------
+    weights : dict of arrays
+        Named as in the module: ``"layers.0.kernel"``.
+    scale : DataScale
+        The data's scale; part of the energy, and saved with it.
+    network : Network
+        Specification of U; compile-time.
+    """
+
+    weights: Weights
+    sigma: Scalar
+    scale: DataScale
+    network: Network = static()
+    event_shape: tuple[int, ...] = static()
+
+    def __call__(self, y: Event) -> Scalar:
+        """Energy of one event, up to a constant."""
+        check_event(self, y)
+        u, sigma = self.scale.to_network(y), self.sigma / self.scale.scale
+        residual = u - _module(self.network, self.event_shape, self.weights)(u, sigma)
+        return 0.5 * jnp.sum(residual**2) / sigma**2
+
+
+@value
+class NoiseConditionalEnergy:
+    r"""One network for a range of noise levels, :math:`\phi(y, \sigma)`.
+
+    Not an energy itself: ``.at(sigma)`` gives the `NeuralEnergy` of one level, sharing the
+    weights. Build it with `noise_conditional`.
+    """
+
+    weights: Weights
+    sigma_range: Array
+    scale: DataScale
+    network: Network = static()
+    event_shape: tuple[int, ...] = static()
+
+    def at(self, sigma: float | Array) -> NeuralEnergy:
+        """The energy at one noise level.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If sigma lies outside the range of training.
+        """
+        sigma = check_sigma(sigma).astype(self.sigma_range.dtype)
+        if not isinstance(sigma, jax.core.Tracer):
+            low, high = (float(bound) for bound in self.sigma_range)
+            if not low * (1 - 1e-6) <= float(sigma) <= high * (1 + 1e-6):
+                raise InvalidArgumentError(
+                    f"sigma must lie in the trained range [{low:g}, {high:g}]; got "
+                    f"{float(sigma):g}. Train with a wider sigma_range."
+                )
+        return NeuralEnergy(self.weights, sigma, self.scale, self.network, self.event_shape)
+
+    def __call__(self, y: Event, sigma: float | Array) -> Scalar:
+        r"""Energy :math:`\phi(y, \sigma)` of one event, up to a constant of each sigma."""
+        return self.at(sigma)(y)
+
+
+def deen(
+    rng_key: PRNGKey,
+    event_shape: tuple[int, ...],
+    sigma: float | Array,
+    *,
+    network: Network | None = None,
+    scale: DataScale | None = None,
+) -> NeuralEnergy:
+    """An untrained neural energy for `neb_ppl.fit`: deep energy estimator network (DEEN).
+
+    Parameters
+    ----------
+    rng_key : key
+        For the initial weights.
+    event_shape : tuple of int
+        Shape of one event, such as ``(2,)`` or ``(28, 28)``.
+    sigma : float
+        Standard deviation of the smoothing, in data units.
+    network : Network, optional
+        `MLP` or `UNet`; the default follows the event's shape.
+    scale : DataScale, optional
+        Fixed units for the network; by default `fit` takes mean and deviation of the data.
+
+    Raises
+    ------
+    InvalidArgumentError, EventShapeError
+        Bad sigma, widths or shapes.
+
+    References
+    ----------
+    Saremi, Mehrjou, Schoelkopf, Hyvaerinen, "Deep Energy Estimator Networks" (2018).
+    """
+    event_shape, scale = _check_shape(event_shape), scale or data_scale()
+    network = network or default_network(event_shape)
+    sigma = check_sigma(sigma)
+    return NeuralEnergy(
+        _initial_weights(rng_key, network, event_shape), sigma, scale, network, event_shape
+    )
+
+
+def noise_conditional(
+    rng_key: PRNGKey,
+    event_shape: tuple[int, ...],
+    sigma_range: tuple[float, float],
+    *,
+    network: Network | None = None,
+    scale: DataScale | None = None,
+) -> NoiseConditionalEnergy:
+    """An untrained energy for every sigma in ``sigma_range = (low, high)``; see `deen`."""
+    low, high = (check_sigma(bound, "sigma_range") for bound in sigma_range)
+    if not low < high:
+        raise InvalidArgumentError(f"sigma_range must increase; got {tuple(sigma_range)}.")
+    event_shape, scale = _check_shape(event_shape), scale or data_scale()
+    network = network or default_network(event_shape, conditional=True)
+    if not getattr(network, "conditional", False):
+        raise InvalidArgumentError(
+            f"network must read sigma: pass conditional=True to {type(network).__name__}."
+        )
+    weights = _initial_weights(rng_key, network, event_shape)
+    return NoiseConditionalEnergy(
+        weights, jnp.stack([low, high]), scale, network, event_shape
+    )
+
+
+def _check_shape(event_shape: tuple[int, ...]) -> tuple[int, ...]:
+    shape = tuple(int(size) for size in event_shape)
+    if not shape or min(shape) < 1:
+        raise EventShapeError(f"event_shape must be positive sizes; got {event_shape}.")
+    return shape
+
+
+@lru_cache(maxsize=64)
+def module_structure(network: Network, event_shape: tuple[int, ...]):
+    """Graph, tree structure, and a name for each weight of the module of `network`."""
+    module = nnx.eval_shape(lambda: network.build(event_shape, nnx.Rngs(0)))
+    graphdef, state = nnx.split(module)
+    paths, treedef = jax.tree_util.tree_flatten_with_path(state)
+    names = [
+        jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
+        for path, _ in paths
+    ]
+    shapes = {name: leaf.shape for name, (_, leaf) in zip(names, paths, strict=True)}
+    return graphdef, treedef, shapes
+
+
+def _module(network: Network, event_shape: tuple[int, ...], weights: Weights) -> nnx.Module:
+    graphdef, treedef, names = module_structure(network, event_shape)
+    return nnx.merge(graphdef, jax.tree.unflatten(treedef, [weights[name] for name in names]))
+
+
+def _initial_weights(
+    rng_key: PRNGKey, network: Network, event_shape: tuple[int, ...]
+) -> dict[str, Array]:
+    _, _, names = module_structure(network, event_shape)
+    state = nnx.state(network.build(event_shape, nnx.Rngs(rng_key)))
+    dtype = jnp.result_type(float)
+    leaves = (jnp.asarray(leaf, dtype) for leaf in jax.tree.leaves(state))
+    return dict(zip(names, leaves, strict=True))

@@ -1,0 +1,223 @@
+"""From y back to x: the Bayes estimator, its covariance, and the jumps made of them."""
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from neb_ppl.energies.base import SmoothedEnergy, SmoothedScore, check_event
+from neb_ppl.errors import InvalidArgumentError, NotAnEnergyError
+from neb_ppl.types import Array, Event, Float, Int, PRNGKey, Scalar
+
+__all__ = [
+    "Jump",
+    "JumpNoise",
+    "bayes_estimator",
+    "jump_noise",
+    "mean_jump",
+    "posterior_covariance",
+    "smooth",
+    "stochastic_jump",
+]
+
+DENSE_SIZE = 128
+LANCZOS_STEPS = 20
+
+
+class Jump(Protocol):
+    """A way from y to x: ``(rng_key, model, y) -> x``, one event at a time."""
+
+    def __call__(self, rng_key: PRNGKey, model: SmoothedScore, y: Event) -> Event: ...
+
+
+def smooth(rng_key: PRNGKey, x: Array, sigma: float | Array) -> Array:
+    """Smoothed variables ``y = x + sigma * noise``, any shape; the inverse of a jump in law."""
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InvalidArgumentError(
+            f"x must hold floats in data units; got dtype {x.dtype}. Divide by the data scale "
+            "first, for example x / 255."
+        )
+    return x + jnp.asarray(sigma, x.dtype) * jax.random.normal(rng_key, x.shape, x.dtype)
+
+
+def bayes_estimator(model: SmoothedScore, y: Event, *, score: Event | None = None) -> Event:
+    r"""Bayes estimator of the clean variable.
+
+    .. math:: E[X | Y = y] = y + \sigma^2 \nabla_y \log p_\sigma(y)
+
+    Parameters
+    ----------
+    model : SmoothedScore
+    y : array, shape ``(*event,)``
+    score : array, shape ``(*event,)``, optional
+        The score at y where it is already known: then the jump costs nothing.
+
+    Returns
+    -------
+    array, shape ``(*event,)``
+        In data units. It is a posterior mean, **not** a posterior draw.
+
+    Raises
+    ------
+    EventShapeError
+        If y is not one event.
+
+    Notes
+    -----
+    Cost: one gradient, or none. Source: Robbins (1956), Miyasawa (1961).
+    """
+    check_event(model, y)
+    score = model.score(y) if score is None else score
+    return y + model.sigma**2 * score
+
+
+def posterior_covariance(energy: SmoothedEnergy, y: Event) -> Float[Array, "d d"]:
+    r"""Covariance of the clean variable given y.
+
+    .. math:: Cov(X | Y = y) = \sigma^2 (I - \sigma^2 \nabla^2 \phi(y))
+
+    Positive semi-definite for a true smoothed density; a learned one may violate it, which
+    `jump_noise` counts. Cost: d Hessian-vector products; (d, d) numbers. Source: Miyasawa (1961).
+    """
+    _require_energy(energy, "posterior_covariance")
+    check_event(energy, y)
+    basis = jnp.eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape)
+    products = jax.vmap(lambda v: _covariance_product(energy, y)(v).ravel())(basis)
+    return 0.5 * (products + products.T)
+
+
+def mean_jump(rng_key: PRNGKey, model: SmoothedScore, y: Event) -> Event:
+    """The Bayes estimator as a jump. Deterministic; `rng_key` is not used.
+
+    Its draws lack the variance of X given Y: intervals made of them are too narrow. Use
+    `stochastic_jump` where uncertainty about x matters.
+    """
+    del rng_key
+    return bayes_estimator(model, y)
+
+
+def stochastic_jump(rng_key: PRNGKey, model: SmoothedEnergy, y: Event) -> Event:
+    r"""Bayes estimator plus noise of the right covariance.
+
+    .. math:: x = \hat x(y) + C^{1/2} \xi, \quad C = \sigma^2 (I - \sigma^2 \nabla^2 \phi(y))
+
+    With y from the smoothed density, x has the mean and covariance of the clean variable.
+    Cost: see `jump_noise`, which also counts clamped eigenvalues.
+    """
+    _require_energy(model, "stochastic_jump")
+    return bayes_estimator(model, y) + jump_noise(rng_key, model, y).noise
+
+
+class JumpNoise(NamedTuple):
+    """What `stochastic_jump` adds, and how far the energy is from a true smoothed density.
+
+    Attributes
+    ----------
+    noise : array, shape ``(*event,)``
+    num_clamped : int array
+        Eigenvalues of C outside [0, inf) by more than rounding, set to zero. By Lanczos these are
+        Ritz values: a lower bound of the true count.
+    min_eigenvalue : scalar array
+        Smallest eigenvalue (or Ritz value) of C / sigma**2 seen before clamping.
+    """
+
+    noise: Event
+    num_clamped: Int[Array, ""]
+    min_eigenvalue: Scalar
+
+
+def jump_noise(
+    rng_key: PRNGKey,
+    energy: SmoothedEnergy,
+    y: Event,
+    *,
+    dense_size: int = DENSE_SIZE,
+    lanczos_steps: int = LANCZOS_STEPS,
+) -> JumpNoise:
+    r"""Noise of covariance :math:`C = \sigma^2 (I - \sigma^2 \nabla^2 \phi(y))`.
+
+    Parameters
+    ----------
+    rng_key, energy, y
+        As in `stochastic_jump`.
+    dense_size : int
+        Up to this many dimensions C is built and decomposed: d Hessian-vector products. Beyond
+        it, Lanczos from the noise vector itself: `lanczos_steps` products, no (d, d) array.
+    lanczos_steps : int
+
+    Notes
+    -----
+    Lanczos source: Druskin and Knizhnerman (1989); basis fully reorthogonalised.
+    """
+    _require_energy(energy, "jump_noise")
+    check_event(energy, y)
+    z = jax.random.normal(rng_key, (y.size,), y.dtype)
+    unit = energy.sigma**2
+    if y.size <= dense_size:
+        eigenvalues, vectors = jnp.linalg.eigh(posterior_covariance(energy, y) / unit)
+        root, clamped = _clamped_root(eigenvalues)
+        noise = vectors @ (root * (vectors.T @ z))
+    else:
+        product = _covariance_product(energy, y)
+        eigenvalues, vectors, basis = _lanczos(
+            lambda v: product(v.reshape(y.shape)).ravel() / unit, z, lanczos_steps
+        )
+        root, clamped = _clamped_root(eigenvalues)
+        noise = basis.T @ (vectors @ (root * vectors[0])) * jnp.linalg.norm(z)
+    return JumpNoise(
+        (energy.sigma * noise).reshape(y.shape), jnp.sum(clamped), jnp.min(eigenvalues)
+    )
+
+
+def _covariance_product(energy: SmoothedEnergy, y: Event):
+    """The linear map v -> C v, the gradient linearised once."""
+    _, hessian_product = jax.linearize(jax.grad(energy), y)
+    return lambda v: energy.sigma**2 * (v - energy.sigma**2 * hessian_product(v))
+
+
+def _clamped_root(eigenvalues: Array) -> tuple[Array, Array]:
+    rounding = 100 * jnp.finfo(eigenvalues.dtype).eps
+    return jnp.sqrt(jnp.maximum(eigenvalues, 0.0)), eigenvalues < -rounding
+
+
+def _lanczos(product, start: Float[Array, " d"], num_steps: int):
+    """Eigenvalues and eigenvectors of the tridiagonal matrix, and the (num_steps, d) basis.
+
+    A breakdown (the Krylov space is exhausted) leaves zero rows, which change nothing.
+    """
+    tiny = 10 * jnp.finfo(start.dtype).eps
+    first = start / jnp.linalg.norm(start)
+    basis = jnp.zeros((num_steps, start.size), start.dtype).at[0].set(first)
+
+    def extend(carry, k):
+        basis, previous = carry
+        v = basis[k]
+        w = product(v)
+        alpha = jnp.dot(v, w)
+        for _ in range(2):
+            w = w - basis.T @ (basis @ w)
+        beta = jnp.linalg.norm(w)
+        alive = (beta > tiny) & (previous > 0)
+        beta = jnp.where(alive, beta, 0.0)
+        following = jnp.where(alive, w / jnp.where(alive, beta, 1.0), 0.0)
+        basis = basis.at[jnp.minimum(k + 1, num_steps - 1)].add(
+            jnp.where(k + 1 < num_steps, following, 0.0)
+        )
+        return (basis, beta), (alpha, beta, jnp.any(v != 0))
+
+    carry = (basis, jnp.ones((), start.dtype))
+    (basis, _), (alphas, betas, used) = jax.lax.scan(extend, carry, jnp.arange(num_steps))
+    # Unused rows get the eigenvalue 1 of "no information", so that they are not counted as bad.
+    diagonal = jnp.where(used, alphas, 1.0)
+    matrix = jnp.diag(diagonal) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1)
+    eigenvalues, vectors = jnp.linalg.eigh(matrix)
+    return eigenvalues, vectors, basis
+
+
+def _require_energy(model: SmoothedScore, who: str) -> None:
+    if not isinstance(model, SmoothedEnergy):
+        raise NotAnEnergyError(
+            f"{who} needs an energy (its Hessian is symmetric only then); got "
+            f"{type(model).__name__}, which gives a score alone. Use mean_jump, or an energy."
+        )

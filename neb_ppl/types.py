@@ -1,0 +1,13 @@
+"""Names for the shapes that occur everywhere. ``*event`` is one event, without a batch axis."""
+
+from typing import Any, TypeAlias
+
+import jax
+from jaxtyping import Array, Bool, Float, Int
+
+__all__ = ["Array", "Bool", "Event", "Float", "Int", "PRNGKey", "PyTree", "Scalar"]
+
+PRNGKey: TypeAlias = jax.Array
+PyTree: TypeAlias = Any
+Scalar: TypeAlias = Float[Array, ""]
+Event: TypeAlias = Float[Array, "*event"]
