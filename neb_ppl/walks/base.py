@@ -26,6 +26,7 @@ class Walk(abc.ABC):
     """
 
     needs_energy: ClassVar[bool] = True
+    is_adjusted: ClassVar[bool] = True
     target_acceptance: ClassVar[float | None] = None
     step_size: Any
 
@@ -61,6 +62,10 @@ class Walk(abc.ABC):
             _require_energy(self, model)
         size = _event_size(model)
         return self.resolve(getattr(model, "sigma", None), size).algorithm(model)
+
+    def with_step_size(self, step_size: Scalar) -> Self:
+        """The same walk with another step size."""
+        return dataclasses.replace(self, step_size=step_size)  # pyright: ignore[reportArgumentType]
 
     def resolve(self, sigma: Scalar | None, size: int | None) -> Self:
         """The same walk with every tuning value an array: those left out come from sigma."""

@@ -169,6 +169,7 @@ class MCLMC(BlackJAXWalk):
         BlackJAX's L; default 2 sigma sqrt(d).
     """
 
+    is_adjusted: ClassVar[bool] = False
     step_size: Any = None
     decoherence_length: Any = None
 

@@ -48,6 +48,7 @@ class ULA(Walk):
     """
 
     needs_energy: ClassVar[bool] = False
+    is_adjusted: ClassVar[bool] = False
     step_size: Any = None
 
     def defaults(self, sigma: Scalar, size: int) -> dict[str, Any]:
@@ -101,6 +102,7 @@ class KineticLangevin(Walk):
     """
 
     needs_energy: ClassVar[bool] = False
+    is_adjusted: ClassVar[bool] = False
     step_size: Any = None
     friction: Any = None
     scheme: str = static(default="BAOAB")

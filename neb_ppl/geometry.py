@@ -1,0 +1,309 @@
+r"""Geometry of smoothed data: the spheres on which the noise concentrates, and when they overlap.
+
+In d dimensions ``y = x_i + sigma * noise`` lies near the i-sphere, the sphere of radius
+:math:`\sigma \sqrt d` around :math:`x_i`. Source: Saremi and Hyvarinen (2019).
+"""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from neb_ppl.data.checks import check_data
+from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.types import Array, Float, PRNGKey
+
+__all__ = [
+    "SigmaSuggestion",
+    "chi",
+    "critical_sigma",
+    "median_chi",
+    "sphere_radius",
+    "suggest_sigma",
+]
+
+MAX_PAIRS = 2**27
+NUM_POINTS = 3_000
+BLOCK_SIZE = 1_024
+
+
+class SigmaSuggestion(NamedTuple):
+    """A value of sigma and why.
+
+    Attributes
+    ----------
+    sigma : float
+        In data units.
+    critical_sigma : float
+        `critical_sigma` of the data.
+    fraction : float
+        ``sigma / critical_sigma``.
+    reason : str
+        The same in words.
+    """
+
+    sigma: float
+    critical_sigma: float
+    fraction: float
+    reason: str
+
+
+def sphere_radius(sigma: float | Array, event_size: int) -> float | Array:
+    r"""Radius of the i-spheres, :math:`\sigma \sqrt d`.
+
+    Parameters
+    ----------
+    sigma : float or array
+        Data units.
+    event_size : int
+        d, how many numbers one event has.
+
+    Returns
+    -------
+    float or array, like `sigma`
+        Data units.
+    """
+    if event_size < 1:
+        raise InvalidArgumentError(f"event_size must be at least 1; got {event_size}.")
+    if not isinstance(sigma, Tracer):
+        values = np.asarray(sigma)
+        if not np.all(np.isfinite(values) & (values > 0)):
+            raise InvalidArgumentError(f"sigma must be positive and finite; got {sigma}.")
+    return sigma * math.sqrt(event_size)
+
+
+def chi(
+    x: Float[Array | np.ndarray, "n ..."],
+    z: Float[Array | np.ndarray, "m ..."] | None = None,
+    *,
+    block_size: int = BLOCK_SIZE,
+) -> Float[Array, "n m"]:
+    r"""The sigma at which two i-spheres come to touch, for all pairs.
+
+    .. math:: \chi_{ij} = \|x_i - z_j\| / (2 \sqrt d)
+
+    Parameters
+    ----------
+    x : array, shape ``(n, *event)``
+    z : array, shape ``(m, *event)``, optional
+        Default: x itself; the diagonal is then exactly zero.
+    block_size : int
+        Rows worked on at a time.
+
+    Returns
+    -------
+    array, shape ``(n, m)``
+        Data units.
+
+    Raises
+    ------
+    EventShapeError
+        If the events of x and z differ in shape.
+    InvalidArgumentError
+        If n m exceeds 2^27 (half a gigabyte): `critical_sigma` and `median_chi` need no matrix.
+
+    Notes
+    -----
+    Squared distances come from a matrix product of centred data. In float32 they are right to
+    about 1e-6 of the squared spread of the data, so a pair much nearer than 1e-3 of the spread is
+    known to be near and not how near. Cost: n m d multiplications.
+    """
+    x = jnp.asarray(x)
+    other = x if z is None else jnp.asarray(z)
+    _check_pairs(x, other, block_size)
+    result = _chi_matrix(x, other, block_size)
+    return jnp.fill_diagonal(result, 0.0, inplace=False) if z is None else result
+
+
+def critical_sigma(
+    x: Any, *, num_points: int = NUM_POINTS, rng_key: PRNGKey | None = None
+) -> float:
+    r"""The sigma beyond which all i-spheres overlap.
+
+    .. math:: \sigma_c = \max_{ij} \chi_{ij}
+
+    Parameters
+    ----------
+    x : array, shape ``(n, *event)``
+    num_points : int
+        The maximum is over a random subset of so many points, all if there are fewer. It is a
+        lower bound of the maximum over all pairs.
+    rng_key : PRNG key, optional
+        Chooses the subset. Default: always the same one.
+
+    Returns
+    -------
+    float
+        Data units. One outlier can set it: compare with `median_chi`.
+
+    Notes
+    -----
+    Cost: ``num_points**2 * d / 2`` multiplications; memory is bounded by blocks of 1,024.
+    """
+    points = _subset(x, num_points, rng_key)
+    return float(max(block.max() for block in _chi_of_pairs(points)))
+
+
+def median_chi(x: Any, *, num_points: int = NUM_POINTS, rng_key: PRNGKey | None = None) -> float:
+    """Median of `chi` over all pairs of distinct points; the lower middle one of an even number.
+
+    Parameters
+    ----------
+    x, num_points, rng_key
+        As in `critical_sigma`.
+
+    Returns
+    -------
+    float
+        Data units: at this sigma, half of the pairs of i-spheres overlap.
+
+    Notes
+    -----
+    Cost: twice that of `critical_sigma`, in the same memory.
+    """
+    points = _subset(x, num_points, rng_key)
+    rank = (len(points) * (len(points) - 1) // 2 - 1) // 2
+
+    # Non-negative floats sort as their bits do: the upper half is selected first, then the lower.
+    def halves() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for block in _chi_of_pairs(points):
+            bits = block.view(np.uint32)
+            yield bits >> 16, bits & 0xFFFF
+
+    upper, rank = _select(sum(_count(high) for high, _ in halves()), rank)
+    lower, _ = _select(sum(_count(low[high == upper]) for high, low in halves()), rank)
+    return float(np.array(upper << 16 | lower, np.uint32).view(np.float32))
+
+
+def suggest_sigma(
+    x: Any,
+    fraction: float = 1.0,
+    num_points: int = NUM_POINTS,
+    *,
+    rng_key: PRNGKey | None = None,
+) -> SigmaSuggestion:
+    """A sigma for learning and walking: a fraction of `critical_sigma`.
+
+    Parameters
+    ----------
+    x : array, shape ``(n, *event)``
+    fraction : float
+        Below one, jumps are sharper and walks mix more slowly; above one, the reverse.
+    num_points, rng_key
+        As in `critical_sigma`.
+
+    Returns
+    -------
+    SigmaSuggestion
+
+    Raises
+    ------
+    InvalidArgumentError
+        If all points are the same one, so that no sigma follows from them.
+    """
+    if not (math.isfinite(fraction) and fraction > 0):
+        raise InvalidArgumentError(f"fraction must be positive and finite; got {fraction}.")
+    critical = critical_sigma(x, num_points=num_points, rng_key=rng_key)
+    if not (math.isfinite(critical) and critical > 0):
+        raise InvalidArgumentError(
+            f"x gives a critical sigma of {critical}; expected a positive number. Are all events "
+            "the same, or the values extremely large? Choose sigma yourself."
+        )
+    sigma = fraction * critical
+    used = min(num_points, len(x))
+    return SigmaSuggestion(sigma, critical, fraction, _reason(sigma, critical, fraction, used))
+
+
+def _reason(sigma: float, critical: float, fraction: float, num_points: int) -> str:
+    if fraction < 1:
+        effect = "the i-spheres of the most distant points stay apart: sharp jumps, slower mixing"
+    elif fraction <= 2:
+        effect = "all i-spheres overlap: a walk can pass from any point to any other"
+    else:
+        effect = "all i-spheres overlap strongly: fast mixing, jumps that average over many points"
+    return (
+        f"sigma = {sigma:.3g} is {fraction:.3g} times sigma_c = {critical:.3g}, the sigma at which "
+        f"the i-spheres of the two most distant of {num_points:,} points touch; {effect}."
+    )
+
+
+def _check_pairs(x: Array, z: Array, block_size: int) -> None:
+    if block_size < 1:
+        raise InvalidArgumentError(f"block_size must be at least 1; got {block_size}.")
+    for name, values in (("x", x), ("z", z)):
+        if values.ndim == 0 or values.size == 0:
+            raise InvalidArgumentError(
+                f"{name} has shape {values.shape}; expected (n, *event) with at least one event."
+            )
+        if not jnp.issubdtype(values.dtype, jnp.floating):
+            raise InvalidArgumentError(
+                f"{name} has dtype {values.dtype}; expected floats in data units. Divide by the "
+                f"data scale first, for example {name} / 255."
+            )
+    if x.shape[1:] != z.shape[1:]:
+        raise EventShapeError(
+            f"z has events of shape {z.shape[1:]}; expected those of x, {x.shape[1:]}."
+        )
+    if len(x) * len(z) > MAX_PAIRS:
+        raise InvalidArgumentError(
+            f"x and z make {len(x) * len(z):,} pairs; a matrix of at most {MAX_PAIRS:,} is built. "
+            "Use critical_sigma or median_chi, or give fewer points."
+        )
+
+
+@partial(jax.jit, static_argnums=2)
+def _chi_matrix(x: Array, z: Array, block_size: int) -> Float[Array, "n m"]:
+    centre = jnp.mean(x, axis=0)
+    a = (x - centre).reshape(len(x), -1)
+    b = (z - centre).reshape(len(z), -1)
+    return jax.lax.map(lambda row: _chi_block(row[None], b)[0], a, batch_size=block_size)
+
+
+@jax.jit
+def _chi_block(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
+    # HIGHEST: accelerators multiply float32 with ten-bit mantissas otherwise.
+    product = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
+    squared = jnp.sum(a**2, 1)[:, None] + jnp.sum(b**2, 1)[None, :] - 2 * product
+    apart = squared > 0
+    # The inner `where` keeps the gradient finite where the root has none.
+    distance = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
+    return distance / (2 * math.sqrt(a.shape[1]))
+
+
+def _subset(x: Any, num_points: int, rng_key: PRNGKey | None) -> Float[Array, "n d"]:
+    if num_points < 2:
+        raise InvalidArgumentError(f"num_points must be at least 2; got {num_points}.")
+    x = check_data(x)
+    if len(x) < 2:
+        raise InvalidArgumentError("x has one event; distances need at least 2.")
+    if len(x) > num_points:
+        key = jax.random.key(0) if rng_key is None else rng_key
+        x = x[np.asarray(jax.random.permutation(key, len(x))[:num_points])]
+    points = jnp.asarray(x).reshape(len(x), -1)
+    return points - jnp.mean(points, axis=0)
+
+
+def _chi_of_pairs(points: Float[Array, "n d"]) -> Iterator[np.ndarray]:
+    """Chi of every pair i < j once, as flat float32 blocks."""
+    blocks = [points[i : i + BLOCK_SIZE] for i in range(0, len(points), BLOCK_SIZE)]
+    for i, a in enumerate(blocks):
+        for b in blocks[i + 1 :]:
+            yield np.asarray(_chi_block(a, b), np.float32).ravel()
+        if len(a) > 1:
+            yield np.asarray(_chi_block(a, a), np.float32)[np.triu_indices(len(a), 1)]
+
+
+def _count(keys: np.ndarray) -> np.ndarray:
+    return np.bincount(keys, minlength=2**16)
+
+
+def _select(counts: Any, rank: int) -> tuple[int, int]:
+    """The bin that holds the element of this rank, and the rank within the bin."""
+    cumulative = np.cumsum(counts)
+    chosen = int(np.searchsorted(cumulative, rank, side="right"))
+    return chosen, rank - int(cumulative[chosen] - counts[chosen])

@@ -1,0 +1,17 @@
+"""Walk-jump sampling: by hand with `walk_jump`, in compiled chunks with `sample`."""
+
+from neb_ppl.sampling.result import SampleResult, WalkState
+from neb_ppl.sampling.sample import sample
+from neb_ppl.sampling.starts import start_at_data, start_at_noise
+from neb_ppl.sampling.walk_jump import WalkJumpInfo, matched_jump, walk_jump
+
+__all__ = [
+    "SampleResult",
+    "WalkJumpInfo",
+    "WalkState",
+    "matched_jump",
+    "sample",
+    "start_at_data",
+    "start_at_noise",
+    "walk_jump",
+]

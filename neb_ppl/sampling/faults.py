@@ -1,0 +1,96 @@
+"""What can go wrong in a walk, and what is said then. Counted and reported, never repaired."""
+
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from neb_ppl.energies.base import SmoothedEnergy, SmoothedScore
+from neb_ppl.errors import EventShapeError, InvalidArgumentError, StartError, WalkError, WalkWarning
+from neb_ppl.types import PyTree
+from neb_ppl.walks.base import Walk, value_and_score
+
+__all__ = ["check_acceptance", "check_counts", "check_draws", "check_start"]
+
+MIN_ACCEPTANCE = 1e-3
+MIN_STEPS = 100
+WARN_NONFINITE = 1e-3
+STOP_NONFINITE = 0.1
+
+
+def check_counts(**counts: int) -> None:
+    """Each count must be a positive whole number."""
+    for name, count in counts.items():
+        if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
+            raise InvalidArgumentError(f"{name} must be a whole number of at least 1; got {count}.")
+
+
+def check_start(model: Any, position: PyTree) -> PyTree:
+    """Start positions as float arrays with a chain axis, finite in value, energy and score."""
+    dtype = jnp.result_type(float)
+    position = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), position)
+    leaves = jax.tree.leaves(position)
+    shape = getattr(model, "event_shape", None)
+    seen = jnp.shape(leaves[0])
+    if shape is not None and (len(seen) != len(shape) + 1 or seen[1:] != shape):
+        raise EventShapeError(
+            f"initial has shape {seen}; expected (num_chains, *event) with event shape {shape}. "
+            + ("Add a chain axis: initial[None]." if seen == shape else "")
+        )
+    if not seen or seen[0] == 0:
+        raise InvalidArgumentError(f"initial must hold at least one chain; got shape {seen}.")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(position):
+        name = "initial" + jax.tree_util.keystr(path)
+        _refuse(name, "position", jnp.isfinite(leaf).reshape(seen[0], -1).all(axis=1))
+    value, score = jax.jit(jax.vmap(value_and_score(model)))(position)
+    if isinstance(model, SmoothedEnergy) or not isinstance(model, SmoothedScore):
+        _refuse("initial", "energy", jnp.isfinite(value))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(score):
+        name = "initial" + jax.tree_util.keystr(path)
+        _refuse(name, "score", jnp.isfinite(leaf).reshape(seen[0], -1).all(axis=1))
+    return position
+
+
+def _refuse(name: str, what: str, good: jax.Array) -> None:
+    bad = np.flatnonzero(~np.asarray(good))
+    if len(bad):
+        chains = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+        raise StartError(
+            f"the {what} at {name} is not finite in {len(bad)} of {len(np.asarray(good))} chains "
+            f"({chains}). Start elsewhere, for example at neb_ppl.start_at_data(...)."
+        )
+
+
+def check_acceptance(walk: Walk, sigma: float | None, acceptance: float, num_steps: int) -> None:
+    """Stop a walk that hardly ever moves: its draws would look perfectly settled."""
+    if num_steps >= MIN_STEPS and acceptance < MIN_ACCEPTANCE:
+        raise WalkError(
+            f"{type(walk).__name__} accepted {acceptance:.2%} of its proposals over {num_steps} "
+            f"steps with step_size={float(walk.step_size):.3g} (sigma={sigma}). Leave step_size "
+            f"out to adapt it, or try {float(walk.step_size) / 10:.2g}."
+        )
+
+
+def check_draws(walk: Walk, info: dict[str, np.ndarray], steps_per_jump: int) -> None:
+    """Raise when no chain is left or too many energies were not finite; warn of fewer."""
+    if not info["diverging"].size:
+        return
+    if "acceptance_rate" not in info and info["diverging"][:, -1].all():
+        raise WalkError(
+            f"all {len(info['diverging'])} chains of {type(walk).__name__} left the finite "
+            f"numbers with step_size={float(walk.step_size):.3g}. Use a smaller step."
+        )
+    nonfinite = info.get("nonfinite")
+    if nonfinite is None:
+        return
+    share = nonfinite.sum() / (nonfinite.size * steps_per_jump)
+    said = (
+        f"{int(nonfinite.sum())} of {nonfinite.size * steps_per_jump} proposals ({share:.2%}) had "
+        "an energy that is not finite"
+    )
+    if share > STOP_NONFINITE and nonfinite.size * steps_per_jump >= MIN_STEPS:
+        raise WalkError(f"{said}. The energy is broken where the walk goes: check it there.")
+    if share > WARN_NONFINITE:
+        warnings.warn(f"{said}; they were rejected and counted.", WalkWarning, stacklevel=3)

@@ -1,0 +1,299 @@
+"""The host's side of a walk: warm up, draw in chunks, show progress, hand back what is needed."""
+
+import dataclasses
+import time
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from neb_ppl.energies.base import SmoothedScore
+from neb_ppl.errors import InvalidArgumentError
+from neb_ppl.estimators import Jump
+from neb_ppl.progress import progress
+from neb_ppl.sampling import engine, faults
+from neb_ppl.sampling.result import SampleResult, WalkState
+from neb_ppl.sampling.walk_jump import matched_jump
+from neb_ppl.types import PRNGKey, PyTree
+from neb_ppl.walks.base import Walk, WalkTarget
+
+__all__ = ["sample"]
+
+DEFAULT_WARMUP = 500
+SECONDS_PER_CHUNK = 0.25
+
+
+def sample(
+    rng_key: PRNGKey | None,
+    model: WalkTarget,
+    walk: Walk | None,
+    initial: PyTree | WalkState,
+    *,
+    num_samples: int,
+    num_warmup: int | None = None,
+    steps_per_jump: int = 1,
+    jump: Jump | None = None,
+    progress_bar: bool = True,
+) -> SampleResult:
+    """Walk on a smoothed density with several chains, and jump from every saved draw.
+
+    Parameters
+    ----------
+    rng_key : key or None
+        None only when going on: the state's own key is used.
+    model : SmoothedScore, or potential
+        An energy, a bare score (unadjusted walks), or any ``position -> scalar`` potential, which
+        has no jump.
+    walk : Walk or None
+        None only when going on. A tuning value you give is kept; a step size you leave out is
+        adapted in warm-up where the kernel accepts or rejects, and set from sigma elsewhere.
+    initial : array, shape ``(num_chains, *event)``, or WalkState
+        Start positions (`start_at_data`, `start_at_noise`, or your own), or ``result.state``. From
+        a state with the same key the draws continue one long run bit for bit; with a new key they
+        continue the chain with fresh noise.
+    num_samples : int
+        Saved draws of each chain.
+    num_warmup : int, optional
+        Walk steps before the first draw. Default 500 where a step size is to be adapted, else 0.
+    steps_per_jump : int
+        Walk steps between saved draws.
+    jump : Jump, optional
+        Default: the one that belongs to the model, `mean_jump` for an energy. Means are not
+        draws: use `stochastic_jump` where intervals for x are wanted.
+    progress_bar : bool
+        Draws are the same with and without.
+
+    Returns
+    -------
+    SampleResult
+
+    Raises
+    ------
+    InvalidArgumentError, EventShapeError, StartError, NotAnEnergyError
+        Bad counts, a start of the wrong shape or that is not finite, a bare score under MALA.
+    WalkError
+        Acceptance near 0, every chain diverged, or over 10 % of energies not finite.
+
+    Notes
+    -----
+    Ctrl-C drops the current chunk (about a quarter of a second) and returns the draws until then
+    with ``is_complete=False``. Cost: ``num_chains * (num_warmup + num_samples * steps_per_jump)``
+    kernel steps; memory: the draws, and one chunk of at most 64 MiB.
+    """
+    faults.check_counts(num_samples=num_samples, steps_per_jump=steps_per_jump)
+    model = _as_pytree(model)
+    jump = matched_jump(model) if jump is None else jump
+    started = time.perf_counter()
+    if isinstance(initial, WalkState):
+        state = _go_on(rng_key, walk, initial, num_warmup)
+        num_warmup = 0
+    else:
+        state, num_warmup = _start(rng_key, model, walk, initial, num_warmup, progress_bar)
+    draws, state, is_complete = _draw(
+        model, state, num_samples, steps_per_jump, jump, progress_bar
+    )
+    info = draws.stats
+    drawn = info["lp"].shape[1]
+    info["step_size"] = np.full(info["lp"].shape, float(state.walk.step_size), info["lp"].dtype)
+    faults.check_draws(state.walk, info, steps_per_jump)
+    settings = _settings(model, state.walk, jump) | {
+        "num_chains": int(info["lp"].shape[0]),
+        "num_samples": drawn,
+        "num_warmup": num_warmup,
+        "steps_per_jump": steps_per_jump,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    return SampleResult(draws.y, draws.x, info, state, settings, is_complete)
+
+
+def _start(
+    rng_key: PRNGKey | None,
+    model: Any,
+    walk: Walk | None,
+    initial: PyTree,
+    num_warmup: int | None,
+    progress_bar: bool,
+) -> tuple[WalkState, int]:
+    """Kernel states at the start positions, warmed up."""
+    if rng_key is None or walk is None:
+        raise InvalidArgumentError(
+            "rng_key and walk may be None only when initial is the state of an earlier result."
+        )
+    position = faults.check_start(model, initial)
+    adapt = walk.step_size is None and walk.target_acceptance is not None
+    if num_warmup is None:
+        num_warmup = DEFAULT_WARMUP if adapt else 0
+    if num_warmup < 0:
+        raise InvalidArgumentError(f"num_warmup must be at least 0; got {num_warmup}.")
+    walk(model)  # refuses a walk and a model that do not fit, before anything compiles
+    num_chains = jax.tree.leaves(position)[0].shape[0]
+    size = sum(leaf.size for leaf in jax.tree.leaves(position)) // num_chains
+    walk = walk.resolve(getattr(model, "sigma", None), size)
+    key_init, key_warmup, key_draws = jax.random.split(rng_key, 3)
+    states = engine.initialise(model, walk, position, key_init)
+    if num_warmup:
+        walk, states = _warm_up(model, walk, states, key_warmup, num_warmup, adapt, progress_bar)
+    return WalkState(states, walk, key_draws, jnp.zeros((), jnp.int32)), num_warmup
+
+
+def _warm_up(
+    model: Any,
+    walk: Walk,
+    states: Any,
+    rng_key: PRNGKey,
+    num_warmup: int,
+    adapt: bool,
+    progress_bar: bool,
+) -> tuple[Walk, Any]:
+    carry = engine.start_warm_up(walk, states, adapt)
+    with progress(num_warmup, "warm-up", show=progress_bar, unit="step") as bar:
+        for first, count in _chunks(num_warmup, limit=num_warmup):
+            carry = engine.warm_up(
+                model, carry, rng_key, jnp.asarray(first), jnp.asarray(count)
+            )
+            acceptance = float(carry.acceptance) / (first + count)
+            bar.update(count)
+    walk = engine.finish_warm_up(carry)
+    sigma = float(model.sigma) if hasattr(model, "sigma") else None
+    faults.check_acceptance(walk, sigma, acceptance, num_warmup)
+    return walk, carry.states
+
+
+def _go_on(
+    rng_key: PRNGKey | None, walk: Walk | None, state: WalkState, num_warmup: int | None
+) -> WalkState:
+    """The state to go on from, once it is sure that nothing asked for is ignored."""
+    if num_warmup:
+        raise InvalidArgumentError(
+            f"num_warmup must be 0 or None when going on from a state; got {num_warmup}. To warm "
+            "up again, pass initial=state.position."
+        )
+    if walk is not None and not _same_tuning(walk, state.walk):
+        raise InvalidArgumentError(
+            f"the state was made by {state.walk}; got {walk}. Pass walk=None to go on with it, or "
+            "initial=state.position to start another walk there."
+        )
+    if rng_key is None:
+        return state
+    _, _, key_draws = jax.random.split(rng_key, 3)
+    return dataclasses.replace(state, rng_key=key_draws)
+
+
+def _same_tuning(asked: Walk, used: Walk) -> bool:
+    if type(asked) is not type(used):
+        return False
+    for field in dataclasses.fields(used):  # pyright: ignore[reportArgumentType]
+        wanted, have = getattr(asked, field.name), getattr(used, field.name)
+        if field.metadata.get("static"):
+            if wanted != have:
+                return False
+        elif wanted is not None and not np.allclose(wanted, have, rtol=1e-6, atol=0):
+            return False
+    return True
+
+
+def _draw(
+    model: Any,
+    state: WalkState,
+    num_samples: int,
+    steps_per_jump: int,
+    jump: Jump | None,
+    progress_bar: bool,
+) -> tuple[engine.Draws, WalkState, bool]:
+    """Chunk after chunk into arrays on the host."""
+    buffer = engine.buffer_size(state.position)
+    sigma = float(model.sigma) if hasattr(model, "sigma") else None
+    kept, drawn, accepted = None, 0, 0.0
+    steps = jnp.asarray(steps_per_jump)
+    with progress(num_samples, "draws", show=progress_bar, unit="draw") as bar:
+        try:
+            for first, count in _chunks(num_samples, limit=buffer):
+                kernel, chunk = engine.draw_chunk(
+                    model,
+                    state.walk,
+                    state.kernel,
+                    state.rng_key,
+                    state.num_drawn,
+                    jnp.asarray(count),
+                    steps,
+                    jump=jump,
+                    buffer=buffer,
+                )
+                chunk = jax.tree.map(lambda rows, n=count: np.asarray(rows)[:n], chunk)
+                kept = _keep(kept, chunk, first, num_samples)
+                state = dataclasses.replace(
+                    state, kernel=kernel, num_drawn=state.num_drawn + count
+                )
+                drawn = first + count
+                bar.update(count)
+                if "acceptance_rate" in chunk.stats:
+                    accepted += float(chunk.stats["acceptance_rate"].mean()) * count
+                    faults.check_acceptance(
+                        state.walk, sigma, accepted / drawn, drawn * steps_per_jump
+                    )
+        except KeyboardInterrupt:
+            if kept is None:
+                raise
+    draws = jax.tree.map(lambda rows: rows[:, :drawn], kept)
+    return draws, state, drawn == num_samples  # pyright: ignore[reportReturnType]
+
+
+def _keep(
+    kept: engine.Draws | None, chunk: engine.Draws, first: int, num_samples: int
+) -> engine.Draws:
+    """Write a chunk into the (chains, draws, ...) arrays of the result."""
+    if kept is None:
+        kept = jax.tree.map(
+            lambda rows: np.empty((rows.shape[1], num_samples, *rows.shape[2:]), rows.dtype), chunk
+        )
+
+    def write(whole: np.ndarray, rows: np.ndarray) -> None:
+        whole[:, first : first + len(rows)] = rows.swapaxes(0, 1)
+
+    jax.tree.map(write, kept, chunk)
+    return kept  # pyright: ignore[reportReturnType]
+
+
+def _chunks(total: int, limit: int):
+    """Pairs (first, count) that cover `total`, each about a quarter of a second of work.
+
+    The first chunk is small and pays for compilation; sizes then follow the clock, which cannot
+    change a draw: keys depend on a draw's number alone.
+    """
+    first, count = 0, min(8, limit)
+    while first < total:
+        count = min(count, total - first)
+        started = time.perf_counter()
+        yield first, count
+        seconds = time.perf_counter() - started
+        first += count
+        if first > count:
+            pace = SECONDS_PER_CHUNK / max(seconds, 1e-6)
+            count = int(np.clip(count * min(pace, 4.0), 1, limit))
+
+
+def _as_pytree(model: Any) -> Any:
+    """A function as a pytree, so that it can be an argument of compiled code."""
+    if jax.tree_util.all_leaves([model]):
+        return jax.tree_util.Partial(model) if callable(model) else model
+    return model
+
+
+def _settings(model: Any, walk: Walk, jump: Jump | None) -> dict[str, Any]:
+    """What an analyst wants to know of the draws a year from now."""
+    tuning = {
+        field.name: getattr(walk, field.name)
+        for field in dataclasses.fields(walk)  # pyright: ignore[reportArgumentType]
+    }
+    return {
+        "model": type(model).__name__,
+        "sigma": float(model.sigma) if isinstance(model, SmoothedScore) else None,
+        "walk": type(walk).__name__,
+        "tuning": {k: v if isinstance(v, str | int) else float(v) for k, v in tuning.items()},
+        "is_adjusted": walk.is_adjusted,
+        "jump": getattr(jump, "__name__", None) if jump else None,
+        "jax_version": jax.__version__,
+        "blackjax_version": version("blackjax"),
+    }

@@ -1,0 +1,48 @@
+"""Where chains start: data plus noise, or pure noise. Any array of positions works as well."""
+
+import jax
+import jax.numpy as jnp
+
+from neb_ppl.energies.base import SmoothedScore
+from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.estimators import smooth
+from neb_ppl.types import Array, PRNGKey
+
+__all__ = ["start_at_data", "start_at_noise"]
+
+
+def start_at_data(rng_key: PRNGKey, model: SmoothedScore, x: Array, num_chains: int) -> Array:
+    """Random data points with the model's noise: draws of y itself, shape ``(chains, *event)``.
+
+    Points are drawn without replacement where there are enough of them.
+    """
+    _check_chains(num_chains)
+    if len(x) == 0:
+        raise InvalidArgumentError("x must hold at least one event; got none.")
+    key_points, key_noise = jax.random.split(rng_key)
+    replace = num_chains > len(x)
+    index = jax.random.choice(key_points, len(x), (num_chains,), replace=replace)
+    return smooth(key_noise, jnp.asarray(x)[index], model.sigma)
+
+
+def start_at_noise(rng_key: PRNGKey, model: SmoothedScore, num_chains: int) -> Array:
+    """Pure noise, shape ``(chains, *event)``: nothing of the data but their centre and spread.
+
+    Gaussian around the mean of the training data, of variance ``spread**2 + sigma**2``; a model
+    without a data scale starts around 0 with standard deviation sigma.
+    """
+    _check_chains(num_chains)
+    if model.event_shape is None:
+        raise EventShapeError(
+            f"{type(model).__name__} has no event_shape: pass event_shape= where you build it, or "
+            "give an array of start positions."
+        )
+    scale = getattr(model, "scale", None)
+    shift, spread = (0.0, 0.0) if scale is None else (scale.shift, scale.scale)
+    noise = jax.random.normal(rng_key, (num_chains, *model.event_shape), model.sigma.dtype)
+    return shift + jnp.sqrt(spread**2 + model.sigma**2) * noise
+
+
+def _check_chains(num_chains: int) -> None:
+    if num_chains < 1:
+        raise InvalidArgumentError(f"num_chains must be at least 1; got {num_chains}.")
