@@ -1,7 +1,110 @@
-"""Learn the energy of a smoothed density, walk on it, jump back to clean space."""
+"""Learn the energy of a smoothed density, walk on it, jump back to clean space.
 
-from neb_ppl import data
-from neb_ppl.energies import *  # noqa: F403
-from neb_ppl.estimators import *  # noqa: F403
-from neb_ppl.sampling import *  # noqa: F403
-from neb_ppl.walks import *  # noqa: F403
+``diagnostics`` and ``plots`` load at first use: ArviZ and matplotlib cost seconds.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from neb_ppl import data, errors
+from neb_ppl.checkpoints import load_energy, save_energy
+from neb_ppl.energies import (
+    MLP,
+    DataScale,
+    GaussianMixtureEnergy,
+    KernelDensityEnergy,
+    NeuralEnergy,
+    NoiseConditionalEnergy,
+    SmoothedEnergy,
+    SmoothedScore,
+    data_scale,
+    deen,
+    from_denoiser,
+    from_energy,
+    from_score,
+    gaussian_mixture,
+    kernel_density,
+    noise_conditional,
+)
+from neb_ppl.estimators import (
+    bayes_estimator,
+    jump_noise,
+    mean_jump,
+    posterior_covariance,
+    smooth,
+    stochastic_jump,
+)
+from neb_ppl.geometry import critical_sigma, suggest_sigma
+from neb_ppl.sampling import (
+    SampleResult,
+    WalkState,
+    sample,
+    start_at_data,
+    start_at_noise,
+    walk_jump,
+)
+from neb_ppl.training import History, TrainState, denoising_loss, fit
+from neb_ppl.walks import GHMC, HMC, MALA, MCLMC, NUTS, ULA, BlackJAXWalk, KineticLangevin, Walk
+
+if TYPE_CHECKING:
+    from neb_ppl import diagnostics, plots
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GHMC",
+    "HMC",
+    "MALA",
+    "MCLMC",
+    "MLP",
+    "NUTS",
+    "ULA",
+    "BlackJAXWalk",
+    "DataScale",
+    "GaussianMixtureEnergy",
+    "History",
+    "KernelDensityEnergy",
+    "KineticLangevin",
+    "NeuralEnergy",
+    "NoiseConditionalEnergy",
+    "SampleResult",
+    "SmoothedEnergy",
+    "SmoothedScore",
+    "TrainState",
+    "Walk",
+    "WalkState",
+    "bayes_estimator",
+    "critical_sigma",
+    "data",
+    "data_scale",
+    "deen",
+    "denoising_loss",
+    "diagnostics",
+    "errors",
+    "fit",
+    "from_denoiser",
+    "from_energy",
+    "from_score",
+    "gaussian_mixture",
+    "jump_noise",
+    "kernel_density",
+    "load_energy",
+    "mean_jump",
+    "noise_conditional",
+    "plots",
+    "posterior_covariance",
+    "sample",
+    "save_energy",
+    "smooth",
+    "start_at_data",
+    "start_at_noise",
+    "stochastic_jump",
+    "suggest_sigma",
+    "walk_jump",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("diagnostics", "plots"):
+        return importlib.import_module(f"neb_ppl.{name}")
+    raise AttributeError(f"module 'neb_ppl' has no attribute {name!r}")

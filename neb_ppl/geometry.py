@@ -258,7 +258,7 @@ def _check_pairs(x: Array, z: Array, block_size: int) -> None:
 
 @partial(jax.jit, static_argnums=2)
 def _chi_matrix(x: Array, z: Array, block_size: int) -> Float[Array, "n m"]:
-    centre = jnp.mean(x, axis=0)
+    centre = jnp.mean(x, axis=0, keepdims=True)
     a = (x - centre).reshape(len(x), -1)
     b = (z - centre).reshape(len(z), -1)
     return jax.lax.map(lambda row: _chi_block(row[None], b)[0], a, batch_size=block_size)
@@ -285,7 +285,7 @@ def _subset(x: Any, num_points: int, rng_key: PRNGKey | None) -> Float[Array, "n
         key = jax.random.key(0) if rng_key is None else rng_key
         x = x[np.asarray(jax.random.permutation(key, len(x))[:num_points])]
     points = jnp.asarray(x).reshape(len(x), -1)
-    return points - jnp.mean(points, axis=0)
+    return points - jnp.mean(points, axis=0, keepdims=True)
 
 
 def _chi_of_pairs(points: Float[Array, "n d"]) -> Iterator[np.ndarray]:

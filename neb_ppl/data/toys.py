@@ -54,7 +54,7 @@ def two_moons(rng_key: PRNGKey, num_samples: int, noise_scale: float = 0.05) -> 
     key_angle, key_side, key_noise = jax.random.split(rng_key, 3)
     angle = jnp.pi * jax.random.uniform(key_angle, (num_samples,))
     side = jax.random.rademacher(key_side, (num_samples, 1), angle.dtype)
-    curve = side * (_on_circle(angle) - jnp.array([0.5, 0.25]))
+    curve = side * (_on_circle(angle) - jnp.array([[0.5, 0.25]]))
     return curve + noise_scale * jax.random.normal(key_noise, curve.shape)
 
 

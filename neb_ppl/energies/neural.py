@@ -95,7 +95,6 @@ def deen(
     sigma: float | Array,
     *,
     network: Network | None = None,
-    scale: DataScale | None = None,
 ) -> NeuralEnergy:
     """An untrained neural energy for `neb_ppl.fit`: deep energy estimator network (DEEN).
 
@@ -109,8 +108,6 @@ def deen(
         Standard deviation of the smoothing, in data units.
     network : Network, optional
         `MLP` or `UNet`; the default follows the event's shape.
-    scale : DataScale, optional
-        Fixed units for the network; by default `fit` takes mean and deviation of the data.
 
     Raises
     ------
@@ -121,12 +118,11 @@ def deen(
     ----------
     Saremi, Mehrjou, Schoelkopf, Hyvaerinen, "Deep Energy Estimator Networks" (2018).
     """
-    event_shape, scale = _check_shape(event_shape), scale or data_scale()
+    event_shape = _check_shape(event_shape)
     network = network or default_network(event_shape)
     sigma = check_sigma(sigma)
-    return NeuralEnergy(
-        _initial_weights(rng_key, network, event_shape), sigma, scale, network, event_shape
-    )
+    weights = _initial_weights(rng_key, network, event_shape)
+    return NeuralEnergy(weights, sigma, data_scale(), network, event_shape)
 
 
 def noise_conditional(
@@ -135,13 +131,12 @@ def noise_conditional(
     sigma_range: tuple[float, float],
     *,
     network: Network | None = None,
-    scale: DataScale | None = None,
 ) -> NoiseConditionalEnergy:
     """An untrained energy for every sigma in ``sigma_range = (low, high)``; see `deen`."""
     low, high = (check_sigma(bound, "sigma_range") for bound in sigma_range)
     if not low < high:
         raise InvalidArgumentError(f"sigma_range must increase; got {tuple(sigma_range)}.")
-    event_shape, scale = _check_shape(event_shape), scale or data_scale()
+    event_shape = _check_shape(event_shape)
     network = network or default_network(event_shape, conditional=True)
     if not getattr(network, "conditional", False):
         raise InvalidArgumentError(
@@ -149,7 +144,7 @@ def noise_conditional(
         )
     weights = _initial_weights(rng_key, network, event_shape)
     return NoiseConditionalEnergy(
-        weights, jnp.stack([low, high]), scale, network, event_shape
+        weights, jnp.stack([low, high]), data_scale(), network, event_shape
     )
 
 

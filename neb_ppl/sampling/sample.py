@@ -12,7 +12,7 @@ import numpy as np
 from neb_ppl.energies.base import SmoothedScore
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.estimators import Jump
-from neb_ppl.progress import progress
+from neb_ppl.progress import chunks, progress
 from neb_ppl.sampling import engine, faults
 from neb_ppl.sampling.result import SampleResult, WalkState
 from neb_ppl.sampling.walk_jump import matched_jump
@@ -22,7 +22,6 @@ from neb_ppl.walks.base import Walk, WalkTarget
 __all__ = ["sample"]
 
 DEFAULT_WARMUP = 500
-SECONDS_PER_CHUNK = 0.25
 
 
 def sample(
@@ -149,7 +148,7 @@ def _warm_up(
 ) -> tuple[Walk, Any]:
     carry = engine.start_warm_up(walk, states, adapt)
     with progress(num_warmup, "warm-up", show=progress_bar, unit="step") as bar:
-        for first, count in _chunks(num_warmup, limit=num_warmup):
+        for first, count in chunks(num_warmup, limit=num_warmup):
             carry = engine.warm_up(
                 model, carry, rng_key, jnp.asarray(first), jnp.asarray(count)
             )
@@ -209,7 +208,7 @@ def _draw(
     steps = jnp.asarray(steps_per_jump)
     with progress(num_samples, "draws", show=progress_bar, unit="draw") as bar:
         try:
-            for first, count in _chunks(num_samples, limit=buffer):
+            for first, count in chunks(num_samples, limit=buffer):
                 kernel, chunk = engine.draw_chunk(
                     model,
                     state.walk,
@@ -254,24 +253,6 @@ def _keep(
 
     jax.tree.map(write, kept, chunk)
     return kept  # pyright: ignore[reportReturnType]
-
-
-def _chunks(total: int, limit: int):
-    """Pairs (first, count) that cover `total`, each about a quarter of a second of work.
-
-    The first chunk is small and pays for compilation; sizes then follow the clock, which cannot
-    change a draw: keys depend on a draw's number alone.
-    """
-    first, count = 0, min(8, limit)
-    while first < total:
-        count = min(count, total - first)
-        started = time.perf_counter()
-        yield first, count
-        seconds = time.perf_counter() - started
-        first += count
-        if first > count:
-            pace = SECONDS_PER_CHUNK / max(seconds, 1e-6)
-            count = int(np.clip(count * min(pace, 4.0), 1, limit))
 
 
 def _as_pytree(model: Any) -> Any:

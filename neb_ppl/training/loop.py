@@ -1,0 +1,370 @@
+"""The training loop: compiled chunks of steps, validation and stopping on the host."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from neb_ppl.data.checks import check_data
+from neb_ppl.energies.scale import DataScale, fit_data_scale
+from neb_ppl.errors import InvalidArgumentError, TrainingDivergedError
+from neb_ppl.progress import chunks, progress
+from neb_ppl.training.losses import denoising_loss
+from neb_ppl.training.state import History, TrainState, copy
+from neb_ppl.types import Array, PRNGKey, PyTree
+
+__all__ = ["default_optimizer", "fit"]
+
+MAX_VALIDATION = 1_000
+STEPS_PER_CHUNK = 64
+
+Callback = Callable[[int, Any, History], bool | None]
+
+
+def fit(
+    rng_key: PRNGKey,
+    model: Any,
+    x: Array,
+    *,
+    num_steps: int = 2_000,
+    batch_size: int = 128,
+    learning_rate: float = 2e-3,
+    optimizer: optax.GradientTransformation | None = None,
+    ema_decay: float = 0.999,
+    validation: Array | None = None,
+    validation_fraction: float = 0.1,
+    validate_every: int | None = None,
+    patience: int | None = None,
+    scale: DataScale | None = None,
+    callbacks: Iterable[Callback] = (),
+    state: TrainState | None = None,
+    progress_bar: bool = True,
+) -> tuple[Any, History]:
+    """Learn an energy (or score) from clean data by the denoising loss.
+
+    Parameters
+    ----------
+    rng_key : key
+    model : NeuralEnergy, NoiseConditionalEnergy, or a foreign model with ``params``
+        Its ``weights`` are trained; sigma and network stay.
+    x : array, shape ``(n, *event)``
+        Clean data, finite floats in data units.
+    num_steps : int
+        Steps in all; the learning rate decays to 0 over them.
+    batch_size : int
+    learning_rate : float
+        Peak of the default optimiser, see `default_optimizer`.
+    optimizer : optax.GradientTransformation, optional
+        Instead of the default.
+    ema_decay : float
+        Of the averaged weights that are returned; shorter at the start.
+    validation : array, optional
+        Held-out data; default a random `validation_fraction` of x, at most 1,000 events.
+    validation_fraction : float
+        0 trains on everything and returns the last average instead of the best.
+    validate_every : int, optional
+        Steps between validations; default a twentieth of `num_steps`.
+    patience : int, optional
+        Stop after this many validations without a lower risk.
+    scale : DataScale, optional
+        Units of the network; default mean and deviation of x. Ignored by a model trained before.
+    callbacks : iterable of ``(step, model, history) -> bool or None``
+        Called after each validation; True stops training.
+    state : TrainState, optional
+        ``history.state`` of an earlier call with the same arguments: goes on exactly.
+    progress_bar : bool
+
+    Returns
+    -------
+    model, history
+        The model with the best averaged weights, one pytree; and the record.
+
+    Raises
+    ------
+    NonFiniteDataError, EventShapeError, InvalidArgumentError
+        Bad data or arguments, before anything compiles.
+    TrainingDivergedError
+        A loss that is not finite: says the step and the learning rate, and carries the last good
+        model as ``.energy``.
+
+    Notes
+    -----
+    Batches are drawn without replacement, epoch after epoch, by index on the device. Ctrl-C ends
+    training and returns what was learned.
+    """
+    _check_arguments(num_steps, batch_size, learning_rate, ema_decay, validation_fraction)
+    x = np.asarray(check_data(x, model.event_shape))
+    key_split, key_steps, key_validation = jax.random.split(rng_key, 3)
+    x, held_out = _split(key_split, x, validation, validation_fraction, model.event_shape)
+    batch_size = min(batch_size, len(x))
+    optimizer = optimizer or default_optimizer(learning_rate, num_steps)
+    if state is None:
+        state = _initial_state(_with_scale(model, x, scale), optimizer, key_steps)
+    else:
+        state = copy(state)
+    run = _Run(
+        x=jnp.asarray(x),
+        held_out=None if held_out is None else jnp.asarray(held_out),
+        seed=np.asarray(jax.random.key_data(state.rng_key)).ravel().tolist(),
+        batch_size=batch_size,
+        num_steps=num_steps,
+        validate_every=validate_every or max(1, num_steps // 20),
+        patience=patience,
+        optimizer=optimizer,
+        ema_decay=jnp.asarray(ema_decay, jnp.result_type(float)),
+        learning_rate=learning_rate,
+        key_validation=key_validation,
+        callbacks=tuple(callbacks),
+    )
+    history = _train(run, state, progress_bar)
+    return best_model(history.state), history
+
+
+@lru_cache(maxsize=32)
+def default_optimizer(learning_rate: float, num_steps: int) -> optax.GradientTransformation:
+    """Adam with gradients clipped to norm 1, 5 % linear warm-up, cosine decay to 0."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=learning_rate,
+        warmup_steps=max(1, num_steps // 20),
+        decay_steps=max(2, num_steps),
+    )
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+
+
+def best_model(state: TrainState) -> Any:
+    """The model with the weights of the lowest validation risk."""
+    return _with_weights(state.model, state.best)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What stays the same throughout one call of `fit`."""
+
+    x: Array
+    held_out: Array | None
+    seed: list[int]
+    batch_size: int
+    num_steps: int
+    validate_every: int
+    patience: int | None
+    optimizer: optax.GradientTransformation
+    ema_decay: Array
+    learning_rate: float
+    key_validation: PRNGKey
+    callbacks: tuple[Callback, ...]
+
+
+def _train(run: _Run, state: TrainState, progress_bar: bool) -> History:
+    started, first = time.perf_counter(), int(state.step)
+    history = History(state, np.empty(0), stopped="all steps done")
+    losses: list[np.ndarray] = []
+    bar = progress(run.num_steps, "training", show=progress_bar, unit="step")
+    bar.update(first)
+    try:
+        while int(state.step) < run.num_steps:
+            step = int(state.step)
+            until = min(run.num_steps, (step // run.validate_every + 1) * run.validate_every)
+            for offset, count in chunks(until - step, limit=STEPS_PER_CHUNK):
+                state, loss = _advance(run, state, step + offset, count)
+                losses.append(loss)
+                history.state, history.loss = state, np.concatenate(losses)
+                _check_loss(run, state, history, loss, step + offset)
+                bar.update(count)
+            state = _validate(run, state, history)
+            history.state = state
+            if history.risk:
+                bar.set_postfix(risk=f"{history.risk[-1]:.4g}")
+            if reason := _stop_reason(run, state, history):
+                history.stopped = reason
+                break
+    except KeyboardInterrupt:
+        history.stopped = f"interrupted at step {int(history.state.step)}"
+    bar.close()
+    history.seconds = time.perf_counter() - started
+    return history
+
+
+def _advance(
+    run: _Run, state: TrainState, first: int, count: int
+) -> tuple[TrainState, np.ndarray]:
+    rows = batch_indices(run.seed, len(run.x), run.batch_size, first, count)
+    padded = np.zeros((STEPS_PER_CHUNK, run.batch_size), np.int32)
+    padded[:count] = rows
+    state, loss = _train_chunk(
+        state,
+        run.x,
+        jnp.asarray(padded),
+        jnp.asarray(count),
+        run.ema_decay,
+        optimizer=run.optimizer,
+    )
+    return state, np.asarray(loss)[:count]
+
+
+@partial(jax.jit, static_argnames=("optimizer",), donate_argnames=("state",))
+def _train_chunk(
+    state: TrainState,
+    x: Array,
+    rows: Array,
+    count: Array,
+    ema_decay: Array,
+    *,
+    optimizer: optax.GradientTransformation,
+) -> tuple[TrainState, Array]:
+    """`count` steps; ``rows[i]`` are the events of step i."""
+
+    def loss_of(weights: PyTree, model: Any, rng_key: PRNGKey, batch: Array) -> Array:
+        return denoising_loss(_with_weights(model, weights), rng_key, batch)
+
+    def body(i: Array, carry: tuple) -> tuple:
+        state, losses = carry
+        weights = _weights(state.model)
+        key = jax.random.fold_in(state.rng_key, state.step)
+        loss, gradient = jax.value_and_grad(loss_of)(weights, state.model, key, x[rows[i]])
+        update, optimizer_state = optimizer.update(gradient, state.optimizer, weights)
+        weights = optax.apply_updates(weights, update)
+        decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+        average = optax.incremental_update(weights, state.average, 1 - decay)
+        state = dataclasses.replace(
+            state,
+            model=_with_weights(state.model, weights),
+            average=average,
+            optimizer=optimizer_state,
+            step=state.step + 1,
+        )
+        return state, losses.at[i].set(loss)
+
+    losses = jnp.zeros(len(rows), x.dtype)
+    return jax.lax.fori_loop(0, count, body, (state, losses))
+
+
+def _validate(run: _Run, state: TrainState, history: History) -> TrainState:
+    """Risk of the averaged weights; the best are kept. Without held-out data, the last are."""
+    if run.held_out is None:
+        return dataclasses.replace(state, best=copy(state.average), best_step=state.step)
+    risk = _risk(_with_weights(state.model, state.average), run.key_validation, run.held_out)
+    history.steps.append(int(state.step))
+    history.risk.append(float(risk))
+    if risk < state.best_risk:
+        return dataclasses.replace(
+            state, best=copy(state.average), best_risk=risk, best_step=state.step.copy()
+        )
+    return state
+
+
+_risk = jax.jit(denoising_loss)
+
+
+def _stop_reason(run: _Run, state: TrainState, history: History) -> str:
+    since = (int(state.step) - int(state.best_step)) // run.validate_every
+    if run.patience is not None and run.held_out is not None and since >= run.patience:
+        return f"no lower risk for {since} validations: stopped early at step {int(state.step)}"
+    for callback in run.callbacks:
+        if callback(int(state.step), _with_weights(state.model, state.average), history):
+            return f"stopped by a callback at step {int(state.step)}"
+    return ""
+
+
+def _check_loss(
+    run: _Run, state: TrainState, history: History, loss: np.ndarray, first: int
+) -> None:
+    if np.isfinite(loss).all():
+        return
+    step = first + int(np.flatnonzero(~np.isfinite(loss))[0])
+    raise TrainingDivergedError(
+        f"the loss is {loss[~np.isfinite(loss)][0]} at step {step} with learning_rate="
+        f"{run.learning_rate:g}. The last good model is in this error's .energy; try "
+        f"learning_rate={run.learning_rate / 3:.2g}.",
+        energy=best_model(state),
+        history=history,
+    )
+
+
+def batch_indices(
+    seed: list[int], num_events: int, batch_size: int, first: int, count: int
+) -> np.ndarray:
+    """Rows of the data for steps ``first .. first + count``, each epoch a fresh permutation.
+
+    A function of the seed and the step alone, so that a continued run sees the same batches.
+    """
+    per_epoch = num_events // batch_size
+    rows = np.empty((count, batch_size), np.int32)
+    permutation, epoch = np.empty(0), -1
+    for i, step in enumerate(range(first, first + count)):
+        if step // per_epoch != epoch:
+            epoch = step // per_epoch
+            permutation = np.random.default_rng([*seed, epoch]).permutation(num_events)
+        start = (step % per_epoch) * batch_size
+        rows[i] = permutation[start : start + batch_size]
+    return rows
+
+
+def _initial_state(
+    model: Any, optimizer: optax.GradientTransformation, rng_key: PRNGKey
+) -> TrainState:
+    model = copy(model)
+    weights = _weights(model)
+    dtype = jnp.result_type(float)
+    return TrainState(
+        model=model,
+        average=copy(weights),
+        optimizer=optimizer.init(weights),
+        best=copy(weights),
+        best_risk=jnp.asarray(jnp.inf, dtype),
+        best_step=jnp.zeros((), jnp.int32),
+        step=jnp.zeros((), jnp.int32),
+        rng_key=rng_key,
+    )
+
+
+def _with_scale(model: Any, x: np.ndarray, scale: DataScale | None) -> Any:
+    known = getattr(model, "scale", None)
+    if known is None or known.is_fitted or not hasattr(model, "weights"):
+        return model
+    return dataclasses.replace(model, scale=fit_data_scale(x, scale))
+
+
+def _split(
+    rng_key: PRNGKey,
+    x: np.ndarray,
+    validation: Array | None,
+    fraction: float,
+    event_shape: tuple[int, ...] | None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    if validation is not None:
+        return x, np.asarray(check_data(validation, event_shape, name="validation"))
+    count = min(MAX_VALIDATION, int(len(x) * fraction))
+    if count == 0:
+        return x, None
+    order = np.asarray(jax.random.permutation(rng_key, len(x)))
+    return x[order[count:]], x[order[:count]]
+
+
+def _weights(model: Any) -> PyTree:
+    return model.weights if hasattr(model, "weights") else model.params
+
+
+def _with_weights(model: Any, weights: PyTree) -> Any:
+    name = "weights" if hasattr(model, "weights") else "params"
+    return dataclasses.replace(model, **{name: weights})
+
+
+def _check_arguments(
+    num_steps: int, batch_size: int, learning_rate: float, ema_decay: float, fraction: float
+) -> None:
+    for name, count in (("num_steps", num_steps), ("batch_size", batch_size)):
+        if count < 1:
+            raise InvalidArgumentError(f"{name} must be at least 1; got {count}.")
+    if not learning_rate > 0:
+        raise InvalidArgumentError(f"learning_rate must be positive; got {learning_rate}.")
+    if not 0 <= ema_decay < 1:
+        raise InvalidArgumentError(f"ema_decay must lie in [0, 1); got {ema_decay}.")
+    if not 0 <= fraction < 1:
+        raise InvalidArgumentError(f"validation_fraction must lie in [0, 1); got {fraction}.")

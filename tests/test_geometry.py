@@ -1,0 +1,171 @@
+"""Spheres and chi against direct distances, and the published numbers of the digits."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from neb_ppl import geometry
+from neb_ppl.data import digits, mnist
+from neb_ppl.errors import EventShapeError, InvalidArgumentError, NonFiniteDataError
+from neb_ppl.geometry import chi, critical_sigma, median_chi, sphere_radius, suggest_sigma
+
+RNG = np.random.default_rng(3)
+X = RNG.uniform(size=(41, 3, 4)).astype(np.float32)
+Z = RNG.uniform(size=(17, 3, 4)).astype(np.float32)
+
+
+def direct_chi(x, z):
+    x, z = (a.reshape(len(a), 1, -1).astype(np.float64) for a in (x, z))
+    difference = x - z.transpose(1, 0, 2)
+    return np.linalg.norm(difference, axis=-1) / (2 * np.sqrt(x.shape[-1]))
+
+
+def direct_pairs(x):
+    return direct_chi(x, x)[np.triu_indices(len(x), 1)]
+
+
+def test_noise_lies_near_the_sphere():
+    noise = 0.3 * jax.random.normal(jax.random.key(0), (200, 784))
+    radius = sphere_radius(0.3, 784)
+    assert radius == pytest.approx(0.3 * 28)
+    # The norm spreads by sigma / sqrt(2) around it: five of these.
+    assert np.all(np.abs(np.linalg.norm(noise, axis=1) - radius) < 5 * 0.3 / np.sqrt(2))
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, np.nan, np.inf, np.array([0.1, 0.0])])
+def test_radius_refuses_bad_sigma(sigma):
+    with pytest.raises(InvalidArgumentError, match="sigma must be positive"):
+        sphere_radius(sigma, 4)
+
+
+def test_radius_under_jit_and_of_nothing():
+    assert float(jax.jit(sphere_radius, static_argnums=1)(0.5, 4)) == 1.0
+    with pytest.raises(InvalidArgumentError, match="event_size"):
+        sphere_radius(0.5, 0)
+
+
+@pytest.mark.parametrize("block_size", [7, 1000])
+def test_chi_agrees_with_direct_distances(block_size):
+    np.testing.assert_allclose(chi(X, Z, block_size=block_size), direct_chi(X, Z), atol=1e-6)
+    own = chi(X, block_size=block_size)
+    np.testing.assert_allclose(own, direct_chi(X, X), atol=1e-6)
+    assert np.all(np.diag(own) == 0)
+
+
+def test_chi_of_data_far_from_the_origin():
+    # Without centring, the squares (1e8) would swallow the distances in float32.
+    x, z = X + 4096, Z + 4096
+    np.testing.assert_allclose(chi(x, z), direct_chi(x, z), atol=1e-5)
+    assert critical_sigma(x) == pytest.approx(direct_pairs(x).max(), abs=1e-5)
+
+
+def test_near_pairs_are_known_to_the_stated_accuracy():
+    x = RNG.uniform(size=(50, 784)).astype(np.float32)
+    z = x + np.float32(1e-4)
+    spread = 2 * x.std()
+    error = np.asarray(chi(x, z), np.float64) ** 2 - direct_chi(x, z) ** 2
+    assert np.all(np.abs(error) < 1e-6 * spread**2)
+
+
+def test_constant_pixels_and_equal_points_stay_finite():
+    x = np.array(X)
+    x[:, 0] = 0.5
+    x[1] = x[0]
+    np.testing.assert_allclose(chi(x), direct_chi(x, x), atol=2e-4)
+    gradient = jax.jit(jax.grad(lambda v: chi(v).sum()))(jnp.asarray(x))
+    assert np.all(np.isfinite(gradient))
+
+
+def test_chi_under_jit_and_vmap():
+    np.testing.assert_allclose(jax.jit(chi)(X, Z), chi(X, Z), atol=1e-6)
+    batched = jax.vmap(chi)(jnp.stack([X, 2 * X]))
+    np.testing.assert_allclose(batched[1], 2 * direct_chi(X, X), atol=1e-5)
+
+
+def test_chi_refuses_wrong_arguments(monkeypatch):
+    with pytest.raises(EventShapeError, match=r"\(12,\); expected those of x, \(3, 4\)"):
+        chi(X, Z.reshape(17, 12))
+    with pytest.raises(InvalidArgumentError, match="x has shape"):
+        chi(X[:0])
+    with pytest.raises(InvalidArgumentError, match="z has dtype uint8"):
+        chi(X, Z.astype(np.uint8))
+    with pytest.raises(InvalidArgumentError, match="block_size"):
+        chi(X, block_size=0)
+    monkeypatch.setattr(geometry, "MAX_PAIRS", 1_000)
+    with pytest.raises(InvalidArgumentError, match="1,681 pairs.*critical_sigma"):
+        chi(X)
+
+
+@pytest.mark.parametrize(
+    ("block_size", "num_points"), [(1, 4), (7, 2), (7, 3), (7, 41), (20, 40), (20, 41), (41, 41)]
+)
+def test_reductions_see_every_pair_once(monkeypatch, block_size, num_points):
+    monkeypatch.setattr(geometry, "BLOCK_SIZE", block_size)
+    x = X[:num_points]
+    pairs = np.sort(direct_pairs(x))
+    assert critical_sigma(x) == pytest.approx(pairs[-1], abs=1e-6)
+    assert median_chi(x) == pytest.approx(pairs[(len(pairs) - 1) // 2], abs=1e-6)
+
+
+def test_median_with_many_ties():
+    corners = np.array([[0.0], [0.0], [0.0], [1.0]])
+    assert median_chi(corners) == 0.0
+    assert median_chi(np.array([[0.0], [0.0], [1.0]])) == pytest.approx(0.5)
+
+
+def test_subset_is_the_same_each_time_unless_a_key_is_given():
+    first = critical_sigma(X, num_points=5)
+    assert first == critical_sigma(X, num_points=5)
+    others = {critical_sigma(X, num_points=5, rng_key=jax.random.key(k)) for k in range(1, 5)}
+    assert others != {first}
+    assert max(others | {first}) <= critical_sigma(X)
+
+
+@pytest.mark.parametrize("measure", [critical_sigma, median_chi, suggest_sigma])
+def test_measures_refuse_unusable_data(measure):
+    with pytest.raises(InvalidArgumentError, match="x is empty"):
+        measure(X[:0])
+    with pytest.raises(InvalidArgumentError, match="at least 2"):
+        measure(X[:1])
+    with pytest.raises(InvalidArgumentError, match="num_points must be at least 2; got 1"):
+        measure(X, num_points=1)
+    with pytest.raises(NonFiniteDataError):
+        measure(np.where(X > 0.9, np.nan, X))
+
+
+def test_suggestion_gives_its_reason():
+    suggestion = suggest_sigma(X, fraction=0.5)
+    assert suggestion.critical_sigma == critical_sigma(X)
+    assert suggestion.sigma == 0.5 * suggestion.critical_sigma
+    assert "0.5 times sigma_c" in suggestion.reason and "of 41 points" in suggestion.reason
+    reasons = {suggest_sigma(X, f).reason.split(";")[1] for f in (0.5, 1.0, 2.5)}
+    assert len(reasons) == 3
+
+
+@pytest.mark.parametrize("fraction", [0.0, -1.0, np.nan, np.inf])
+def test_suggestion_refuses_bad_fractions(fraction):
+    with pytest.raises(InvalidArgumentError, match="fraction must be positive"):
+        suggest_sigma(X, fraction)
+
+
+def test_no_sigma_follows_from_equal_points():
+    with pytest.raises(InvalidArgumentError, match="Are all events the same"):
+        suggest_sigma(np.ones((5, 3)))
+
+
+def test_digits_reference():
+    x = digits("all").x
+    # The reference has three digits; all 1,797 points are used, so nothing else can vary.
+    assert critical_sigma(x) == pytest.approx(0.301, abs=5e-4)
+    assert median_chi(x) == pytest.approx(0.192, abs=5e-4)
+
+
+@pytest.mark.skipif(not os.environ.get("NEB_PPL_DATA"), reason="NEB_PPL_DATA names no MNIST folder")
+def test_mnist_reference():
+    x = mnist("train").x
+    # 3,000 of 60,000: over twelve keys the maximum was .271 to .292, the median .181 to .183.
+    assert 0.27 < critical_sigma(x) < 0.30
+    assert median_chi(x) == pytest.approx(0.183, abs=1e-3)
