@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from neb_ppl import data, errors
-from neb_ppl.checkpoints import load_energy, save_energy
+# CHECKPOINTS_LATER
 from neb_ppl.energies import (
     MLP,
     DataScale,
@@ -17,6 +17,7 @@ from neb_ppl.energies import (
     NoiseConditionalEnergy,
     SmoothedEnergy,
     SmoothedScore,
+    UNet,
     data_scale,
     deen,
     from_denoiser,
@@ -71,6 +72,7 @@ __all__ = [
     "SmoothedEnergy",
     "SmoothedScore",
     "TrainState",
+    "UNet",
     "Walk",
     "WalkState",
     "bayes_estimator",

@@ -10,7 +10,7 @@ from neb_ppl.energies.foreign import (
 )
 from neb_ppl.energies.kde import KernelDensityEnergy, kernel_density
 from neb_ppl.energies.mixture import GaussianMixtureEnergy, gaussian_mixture
-from neb_ppl.energies.networks import MLP, Network
+from neb_ppl.energies.networks import MLP, Network, UNet
 from neb_ppl.energies.neural import (
     NeuralEnergy,
     NoiseConditionalEnergy,
@@ -31,6 +31,7 @@ __all__ = [
     "NoiseConditionalEnergy",
     "SmoothedEnergy",
     "SmoothedScore",
+    "UNet",
     "data_scale",
     "deen",
     "from_denoiser",

@@ -34,7 +34,7 @@ def fit(
     *,
     num_steps: int = 2_000,
     batch_size: int = 128,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 4e-3,
     optimizer: optax.GradientTransformation | None = None,
     ema_decay: float = 0.999,
     validation: Array | None = None,
