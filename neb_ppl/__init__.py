@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from neb_ppl import data, errors
+
 # CHECKPOINTS_LATER
 from neb_ppl.energies import (
     MLP,

@@ -27,7 +27,8 @@ LANCZOS_STEPS = 20
 class Jump(Protocol):
     """A way from y to x: ``(rng_key, model, y) -> x``, one event at a time."""
 
-    def __call__(self, rng_key: PRNGKey, model: SmoothedScore, y: Event) -> Event: ...
+    def __call__(self, rng_key: PRNGKey, model: SmoothedScore, y: Event) -> Event:  # noqa: D102
+        ...
 
 
 def smooth(rng_key: PRNGKey, x: Array, sigma: float | Array) -> Array:

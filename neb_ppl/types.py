@@ -3,11 +3,13 @@
 from typing import Any, TypeAlias
 
 import jax
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-__all__ = ["Array", "Bool", "Event", "Float", "Int", "PRNGKey", "PyTree", "Scalar"]
+__all__ = ["Array", "ArrayLike", "Bool", "Event", "Float", "Int", "PRNGKey", "PyTree", "Scalar"]
 
 PRNGKey: TypeAlias = jax.Array
 PyTree: TypeAlias = Any
+ArrayLike: TypeAlias = jax.Array | np.ndarray
 Scalar: TypeAlias = Float[Array, ""]
 Event: TypeAlias = Float[Array, "*event"]

@@ -5,6 +5,7 @@ from typing import final
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.types import Array, Event, Scalar
@@ -37,7 +38,7 @@ class SmoothedScore(abc.ABC):
         leaves = jax.tree.leaves(self)
         size = sum(jnp.size(leaf) for leaf in leaves)
         sigma = self.sigma
-        shown = sigma if isinstance(sigma, jax.core.Tracer) else f"{float(sigma):.4g}"
+        shown = sigma if isinstance(sigma, Tracer) else f"{float(sigma):.4g}"
         return (
             f"{type(self).__name__}(event_shape={self.event_shape}, sigma={shown}, "
             f"{size:,} numbers)"
@@ -69,7 +70,7 @@ def check_sigma(sigma: float | Array, name: str = "sigma") -> Array:
             f"{name} must be one number, the same for every dimension; got shape {array.shape}. "
             "Scale the data instead if dimensions need different noise."
         )
-    if isinstance(array, jax.core.Tracer):
+    if isinstance(array, Tracer):
         return array
     if not (jnp.isfinite(array) and array > 0):
         raise InvalidArgumentError(

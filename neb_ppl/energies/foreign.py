@@ -112,7 +112,7 @@ def from_score(
     scale: float = 1.0,
     event_shape: tuple[int, ...] | None = None,
 ) -> ForeignScore:
-    r"""A bare score from :math:`s` with :math:`\nabla \log p_\sigma(y) = s((y - shift)/scale)/scale`.
+    r"""A bare score: :math:`\nabla \log p_\sigma(y) = s((y - shift)/scale)/scale`.
 
     The function is the gradient of a log density of **its own** variable. It can jump and drive
     ULA and kinetic Langevin; MALA and every other kernel that accepts or rejects needs an

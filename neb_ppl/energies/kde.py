@@ -7,7 +7,7 @@ import numpy as np
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import SmoothedEnergy, check_event, check_sigma
 from neb_ppl.errors import EventShapeError, InvalidArgumentError, NonFiniteDataError
-from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
+from neb_ppl.types import Array, ArrayLike, Event, Float, PRNGKey, Scalar
 
 __all__ = ["KernelDensityEnergy", "kernel_density"]
 
@@ -87,7 +87,7 @@ def _log_sum(y: Array, chunks: Array, log_weights: Array, sigma: Array) -> Array
 
 
 def kernel_density(
-    x: Array, sigma: float | Array, *, chunk_size: int = 4096
+    x: ArrayLike, sigma: float | Array, *, chunk_size: int = 4096
 ) -> KernelDensityEnergy:
     """The exact energy of data points smoothed by sigma.
 

@@ -46,8 +46,10 @@ def _matrix_convolve(x: Array, kernel: Array) -> Array:
 
 
 def _lax_convolve(x: Array, kernel: Array) -> Array:
-    layout = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x[None], kernel, (1, 1), "SAME", dimension_numbers=layout)[0]
+    out = jax.lax.conv_general_dilated(
+        x[None], kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return out[0]
 
 
 def space_to_depth(x: Array, n: int = 2) -> Array:
@@ -119,7 +121,7 @@ class Block(nnx.Module):
     def residual(self, h: Array, noise: Array | None) -> Array:
         """The block without its skip."""
         z = self.inner(h)  # pyright: ignore[reportCallIssue]
-        if self.film is not None:
+        if self.film is not None and noise is not None:
             scale, shift = jnp.split(self.film(noise), 2)
             shape = (1,) * (z.ndim - 1) + scale.shape
             z = z * (1 + scale.reshape(shape)) + shift.reshape(shape)

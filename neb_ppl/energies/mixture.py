@@ -1,5 +1,7 @@
 """The exact oracle: the smoothed density of a Gaussian mixture, everything in closed form."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import numpy as np
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import SmoothedEnergy, check_event, check_sigma
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
-from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
+from neb_ppl.types import Array, ArrayLike, Event, Float, PRNGKey, Scalar
 
 __all__ = ["GaussianMixtureEnergy", "gaussian_mixture"]
 
@@ -125,9 +127,9 @@ class GaussianMixtureEnergy(SmoothedEnergy):
 
 
 def gaussian_mixture(
-    weights: Array,
-    means: Array,
-    covariances: Array,
+    weights: ArrayLike | Sequence[float],
+    means: ArrayLike,
+    covariances: ArrayLike,
     sigma: float | Array,
 ) -> GaussianMixtureEnergy:
     r"""The exact energy of the mixture :math:`\sum_k w_k N(\mu_k, P_k)` smoothed by sigma.

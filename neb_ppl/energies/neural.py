@@ -6,6 +6,7 @@ from functools import lru_cache
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.core import Tracer
 
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import SmoothedEnergy, check_event, check_sigma
@@ -75,7 +76,7 @@ class NoiseConditionalEnergy:
             If sigma lies outside the range of training.
         """
         sigma = check_sigma(sigma).astype(self.sigma_range.dtype)
-        if not isinstance(sigma, jax.core.Tracer):
+        if not isinstance(sigma, Tracer):
             low, high = (float(bound) for bound in self.sigma_range)
             if not low * (1 - 1e-6) <= float(sigma) <= high * (1 + 1e-6):
                 raise InvalidArgumentError(

@@ -5,7 +5,7 @@ import numpy as np
 
 from neb_ppl._pytree import value
 from neb_ppl.errors import InvalidArgumentError
-from neb_ppl.types import Array, Scalar
+from neb_ppl.types import Array, ArrayLike, Scalar
 
 __all__ = ["DataScale", "data_scale", "fit_data_scale"]
 
@@ -55,15 +55,14 @@ def data_scale(shift: float = 0.0, scale: float = 1.0) -> DataScale:
     """
     if not (np.isfinite(scale) and scale > 0 and np.isfinite(shift)):
         raise InvalidArgumentError(
-            f"scale must be positive and finite and shift finite; got scale={scale}, "
-            f"shift={shift}."
+            f"scale must be positive and finite and shift finite; got scale={scale}, shift={shift}."
         )
     dtype = jnp.result_type(float)
     unknown = jnp.asarray(jnp.nan, dtype)
     return DataScale(jnp.asarray(shift, dtype), jnp.asarray(scale, dtype), unknown, unknown)
 
 
-def fit_data_scale(x: Array, scale: DataScale | None = None) -> DataScale:
+def fit_data_scale(x: ArrayLike, scale: DataScale | None = None) -> DataScale:
     """The scale of data `x`: mean and standard deviation over all entries, and their range.
 
     One shift and one scale for all dimensions: sigma stays one number, and constant pixels

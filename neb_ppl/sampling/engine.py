@@ -27,7 +27,7 @@ class Draws(NamedTuple):
 
     y: PyTree
     x: PyTree
-    stats: dict[str, Array]
+    stats: dict[str, Any]
 
 
 @jax.jit
@@ -57,7 +57,7 @@ def draw_chunk(
     def draw(index: Array, states: Any) -> tuple[Any, Draws]:
         draw_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
         states, info = jax.vmap(algorithm.step)(draw_keys, states)
-        return states, Draws(states.position, info.x, info.stats)
+        return states, Draws(states.position, info.x, info.stats)  # pyright: ignore
 
     def body(i: Array, carry: tuple) -> tuple:
         states, kept = carry

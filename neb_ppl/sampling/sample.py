@@ -90,9 +90,7 @@ def sample(
         num_warmup = 0
     else:
         state, num_warmup = _start(rng_key, model, walk, initial, num_warmup, progress_bar)
-    draws, state, is_complete = _draw(
-        model, state, num_samples, steps_per_jump, jump, progress_bar
-    )
+    draws, state, is_complete = _draw(model, state, num_samples, steps_per_jump, jump, progress_bar)
     info = draws.stats
     drawn = info["lp"].shape[1]
     info["step_size"] = np.full(info["lp"].shape, float(state.walk.step_size), info["lp"].dtype)
@@ -149,9 +147,7 @@ def _warm_up(
     carry = engine.start_warm_up(walk, states, adapt)
     with progress(num_warmup, "warm-up", show=progress_bar, unit="step") as bar:
         for first, count in chunks(num_warmup, limit=num_warmup):
-            carry = engine.warm_up(
-                model, carry, rng_key, jnp.asarray(first), jnp.asarray(count)
-            )
+            carry = engine.warm_up(model, carry, rng_key, jnp.asarray(first), jnp.asarray(count))
             acceptance = float(carry.acceptance) / (first + count)
             bar.update(count)
     walk = engine.finish_warm_up(carry)
@@ -222,9 +218,7 @@ def _draw(
                 )
                 chunk = jax.tree.map(lambda rows, n=count: np.asarray(rows)[:n], chunk)
                 kept = _keep(kept, chunk, first, num_samples)
-                state = dataclasses.replace(
-                    state, kernel=kernel, num_drawn=state.num_drawn + count
-                )
+                state = dataclasses.replace(state, kernel=kernel, num_drawn=state.num_drawn + count)
                 drawn = first + count
                 bar.update(count)
                 if "acceptance_rate" in chunk.stats:

@@ -78,7 +78,7 @@ def walk_jump(
 
 
 def matched_jump(model: WalkTarget) -> Jump | None:
-    """The jump that belongs to `model`: its own ``jump``, or the Bayes estimator if it has sigma."""
+    """The jump that belongs to `model`: its own ``jump``, or else the Bayes estimator."""
     if not isinstance(model, SmoothedScore):
         return None
     return getattr(model, "jump", mean_jump)

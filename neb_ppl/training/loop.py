@@ -17,7 +17,7 @@ from neb_ppl.errors import InvalidArgumentError, TrainingDivergedError
 from neb_ppl.progress import chunks, progress
 from neb_ppl.training.losses import denoising_loss
 from neb_ppl.training.state import History, TrainState, copy
-from neb_ppl.types import Array, PRNGKey, PyTree
+from neb_ppl.types import Array, ArrayLike, PRNGKey, PyTree
 
 __all__ = ["default_optimizer", "fit"]
 
@@ -30,14 +30,14 @@ Callback = Callable[[int, Any, History], bool | None]
 def fit(
     rng_key: PRNGKey,
     model: Any,
-    x: Array,
+    x: ArrayLike,
     *,
     num_steps: int = 2_000,
     batch_size: int = 128,
     learning_rate: float = 4e-3,
     optimizer: optax.GradientTransformation | None = None,
     ema_decay: float = 0.999,
-    validation: Array | None = None,
+    validation: ArrayLike | None = None,
     validation_fraction: float = 0.1,
     validate_every: int | None = None,
     patience: int | None = None,
@@ -75,7 +75,8 @@ def fit(
     scale : DataScale, optional
         Units of the network; default mean and deviation of x. Ignored by a model trained before.
     callbacks : iterable of ``(step, model, history) -> bool or None``
-        Called after each validation; True stops training.
+        Called after each validation; True stops training. ``history.state`` is taken over by the
+        next step: copy what you keep.
     state : TrainState, optional
         ``history.state`` of an earlier call with the same arguments: goes on exactly.
     progress_bar : bool
@@ -99,19 +100,19 @@ def fit(
     training and returns what was learned.
     """
     _check_arguments(num_steps, batch_size, learning_rate, ema_decay, validation_fraction)
-    x = np.asarray(check_data(x, model.event_shape))
+    events = np.asarray(check_data(x, model.event_shape))
     key_split, key_steps, key_validation = jax.random.split(rng_key, 3)
-    x, held_out = _split(key_split, x, validation, validation_fraction, model.event_shape)
-    batch_size = min(batch_size, len(x))
+    events, held_out = _split(key_split, events, validation, validation_fraction, model.event_shape)
+    batch_size = min(batch_size, len(events))
     optimizer = optimizer or default_optimizer(learning_rate, num_steps)
     if state is None:
-        state = _initial_state(_with_scale(model, x, scale), optimizer, key_steps)
+        current = _initial_state(_with_scale(model, events, scale), optimizer, key_steps)
     else:
-        state = copy(state)
+        current = copy(state)
     run = _Run(
-        x=jnp.asarray(x),
+        x=jnp.asarray(events),
         held_out=None if held_out is None else jnp.asarray(held_out),
-        seed=np.asarray(jax.random.key_data(state.rng_key)).ravel().tolist(),
+        seed=np.asarray(jax.random.key_data(current.rng_key)).ravel().tolist(),
         batch_size=batch_size,
         num_steps=num_steps,
         validate_every=validate_every or max(1, num_steps // 20),
@@ -122,20 +123,20 @@ def fit(
         key_validation=key_validation,
         callbacks=tuple(callbacks),
     )
-    history = _train(run, state, progress_bar)
+    history = _train(run, current, progress_bar)
     return best_model(history.state), history
 
 
 @lru_cache(maxsize=32)
 def default_optimizer(learning_rate: float, num_steps: int) -> optax.GradientTransformation:
-    """Adam with gradients clipped to norm 1, 5 % linear warm-up, cosine decay to 0."""
+    """Adam (b2 = .99), gradients clipped to norm 1, 5 % linear warm-up, cosine decay to 0."""
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=learning_rate,
         warmup_steps=max(1, num_steps // 20),
         decay_steps=max(2, num_steps),
     )
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, b2=0.99))
 
 
 def best_model(state: TrainState) -> Any:
@@ -191,9 +192,7 @@ def _train(run: _Run, state: TrainState, progress_bar: bool) -> History:
     return history
 
 
-def _advance(
-    run: _Run, state: TrainState, first: int, count: int
-) -> tuple[TrainState, np.ndarray]:
+def _advance(run: _Run, state: TrainState, first: int, count: int) -> tuple[TrainState, np.ndarray]:
     rows = batch_indices(run.seed, len(run.x), run.batch_size, first, count)
     padded = np.zeros((STEPS_PER_CHUNK, run.batch_size), np.int32)
     padded[:count] = rows
@@ -334,7 +333,7 @@ def _with_scale(model: Any, x: np.ndarray, scale: DataScale | None) -> Any:
 def _split(
     rng_key: PRNGKey,
     x: np.ndarray,
-    validation: Array | None,
+    validation: ArrayLike | None,
     fraction: float,
     event_shape: tuple[int, ...] | None,
 ) -> tuple[np.ndarray, np.ndarray | None]:

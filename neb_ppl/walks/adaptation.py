@@ -1,6 +1,7 @@
 """Step sizes tuned to a target acceptance, pooled over chains."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from blackjax.adaptation.step_size import (
@@ -16,10 +17,10 @@ __all__ = ["StepSizeAdaptation", "step_size_adaptation"]
 class StepSizeAdaptation(NamedTuple):
     """Functions ``init(step_size)``, ``update(state, acceptance)``, ``current``, ``final``."""
 
-    init: object
-    update: object
-    current: object
-    final: object
+    init: Callable[[Scalar], Any]
+    update: Callable[[Any, Array], Any]
+    current: Callable[[Any], Scalar]
+    final: Callable[[Any], Scalar]
 
 
 def step_size_adaptation(target: float) -> StepSizeAdaptation:

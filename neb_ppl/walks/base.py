@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
+from jax.core import Tracer
 
 from neb_ppl.energies.base import SmoothedEnergy, SmoothedScore
 from neb_ppl.errors import InvalidArgumentError, NotAnEnergyError
@@ -88,7 +89,7 @@ class Walk(abc.ABC):
         """Refuse tuning values that are not positive and finite."""
         for name in _leaves(self):
             setting = getattr(self, name)
-            if setting is None or isinstance(setting, jax.core.Tracer):
+            if setting is None or isinstance(setting, Tracer):
                 continue
             if not (jnp.isfinite(jnp.asarray(setting)).all() and jnp.all(jnp.asarray(setting) > 0)):
                 raise InvalidArgumentError(

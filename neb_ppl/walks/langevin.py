@@ -62,7 +62,7 @@ class ULA(Walk):
         def init(position: PyTree, rng_key: PRNGKey | None = None) -> LangevinState:
             return LangevinState(position, None, *target(position), jnp.asarray(False))
 
-        def step(rng_key: PRNGKey, state: LangevinState) -> tuple[LangevinState, LangevinInfo]:
+        def step(rng_key: PRNGKey, state: Any) -> tuple[LangevinState, LangevinInfo]:
             root = jnp.sqrt(2 * h)
             position = jax.tree.map(
                 lambda y, score, noise: y + h * score + root * noise,
@@ -134,9 +134,9 @@ class KineticLangevin(Walk):
                 )
             momentum = noise_like(rng_key, position)
             here = target(position) if keeps else (None, None)
-            return LangevinState(position, momentum, *here, jnp.asarray(False))
+            return LangevinState(position, momentum, here[0], here[1], jnp.asarray(False))
 
-        def step(rng_key: PRNGKey, state: LangevinState) -> tuple[LangevinState, LangevinInfo]:
+        def step(rng_key: PRNGKey, state: Any) -> tuple[LangevinState, LangevinInfo]:
             position, momentum, here = advance(
                 rng_key,
                 state.position,
@@ -146,14 +146,13 @@ class KineticLangevin(Walk):
                 self.step_size,
                 self.friction,
             )
-            return _keep_finite(state, LangevinState(position, momentum, *here, state.diverging))
+            new = LangevinState(position, momentum, here[0], here[1], state.diverging)
+            return _keep_finite(state, new)
 
         return SamplingAlgorithm(init, step)
 
 
-def _keep_finite(
-    old: LangevinState, new: LangevinState
-) -> tuple[LangevinState, LangevinInfo]:
+def _keep_finite(old: LangevinState, new: LangevinState) -> tuple[LangevinState, LangevinInfo]:
     """Freeze the chain at `old` once `new` is not finite, for good."""
     total = sum(
         jnp.sum(leaf) for leaf in jax.tree.leaves((new.position, new.momentum, new.logdensity_grad))

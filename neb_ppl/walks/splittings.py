@@ -72,9 +72,7 @@ def exact_ou(rng_key, y, v, here, target, step_size, friction):
         return y + (m / friction) * v + to_y * score + slope * noise_v + spread * noise_y
 
     new_y = jax.tree.map(drift, y, v, score, noise_v, noise_like(key_y, y))
-    new_v = jax.tree.map(
-        lambda v, g, n: (1 - m) * v + (m / friction) * g + n, v, score, noise_v
-    )
+    new_v = jax.tree.map(lambda v, g, n: (1 - m) * v + (m / friction) * g + n, v, score, noise_v)
     return new_y, new_v, target(new_y)
 
 

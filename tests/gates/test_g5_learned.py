@@ -6,8 +6,11 @@ Statistics, both on fresh draws of y from the exact smoothed density:
   learned estimator's risk exceeds R by (Pythagoras);
 - relative Fisher divergence: ``E|score - score_exact|^2 / E|score_exact|^2``.
 
-Thresholds are twice the median over a pilot of ten seeds (0 to 9) of `learn` below, run once and
-then frozen: see docs/gates.md. The test's own seed is another one.
+Thresholds come from a pilot of ten seeds (0 to 9) of `learn` below, run once and then frozen. Its
+logarithms have mean log(.00164) and standard deviation .53 (excess risk; the Fisher divergence is
+.725 of it): the thresholds are 3.72 standard deviations above, a false alarm in 1e-4 runs if the
+logarithm is normal. Twice the median would have refused three of the ten healthy runs. The test's
+own seed is another one.
 """
 
 import jax
@@ -17,8 +20,8 @@ import pytest
 import neb_ppl as neb
 
 SIGMA = 0.5
-MAX_EXCESS_RISK = 0.02
-MAX_FISHER = 0.05
+MAX_EXCESS_RISK = 0.0116
+MAX_FISHER = 0.0084
 NUM_STEPS = 1_500
 
 
@@ -56,7 +59,7 @@ def test_the_learned_energy_is_near_the_exact_one():
     assert passes(learn(seed=100))
 
 
-@pytest.mark.parametrize("num_steps", [0, 15])
+@pytest.mark.parametrize("num_steps", [0, 15, 150])
 def test_an_untrained_or_hardly_trained_network_fails(num_steps):
-    """Mutants: no training, and a hundredth of it."""
+    """Mutants: no training, a hundredth and a tenth of it."""
     assert not passes(learn(seed=100, num_steps=num_steps))
