@@ -7,8 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from neb_ppl import data, errors
-
-# CHECKPOINTS_LATER
+from neb_ppl.checkpoints import describe_energy, load_energy, save_energy
 from neb_ppl.energies import (
     MLP,
     DataScale,
@@ -82,6 +81,7 @@ __all__ = [
     "data_scale",
     "deen",
     "denoising_loss",
+    "describe_energy",
     "diagnostics",
     "errors",
     "fit",

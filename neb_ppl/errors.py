@@ -2,6 +2,7 @@
 
 __all__ = [
     "CheckpointError",
+    "CheckpointWriteError",
     "DataFormatError",
     "DataNotFoundError",
     "DataRangeWarning",
@@ -48,6 +49,10 @@ class DataFormatError(NebPPLError, ValueError):
 
 class CheckpointError(NebPPLError, ValueError):
     """A saved energy is damaged, or is not what was asked for."""
+
+
+class CheckpointWriteError(NebPPLError, OSError):
+    """A saved energy could not be written."""
 
 
 class StartError(NebPPLError, ValueError):
