@@ -1,0 +1,266 @@
+"""Can these draws be trusted? What was seen, in plain words, and what to try."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from neb_ppl.diagnostics.arviz import effective_sample_size, rhat
+from neb_ppl.sampling import SampleResult
+
+__all__ = ["Diagnosis", "Finding", "diagnose", "stuck_chains"]
+
+STUCK_DRAWS = 20
+MAX_RHAT = 1.05
+MIN_ESS = 100
+MAX_QUANTITIES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing seen: a problem, or a note that is no fault."""
+
+    is_problem: bool
+    seen: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        mark = "PROBLEM" if self.is_problem else "note"
+        return f"{mark}: {self.seen}" + (f"\n         -> {self.advice}" if self.advice else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """The verdict on a run.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+    numbers : dict
+        What was measured; ArviZ's numbers are absent where a chain is stuck, since they mislead.
+    """
+
+    findings: tuple[Finding, ...]
+    numbers: dict[str, float | int | str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no problem was found."""
+        return not any(finding.is_problem for finding in self.findings)
+
+    def __str__(self) -> str:
+        width = max(len(name) for name in self.numbers)
+        table = [f"{name:<{width}}  {_shown(number)}" for name, number in self.numbers.items()]
+        verdict = "No problem found." if self.ok else "Do not trust these draws yet."
+        return "\n".join([*table, "", *map(str, self.findings), verdict])
+
+
+def diagnose(result: SampleResult) -> Diagnosis:
+    """Judge a run in the order in which faults hide each other.
+
+    Stuck and diverging chains come first: ArviZ gives a chain that never moved an effective sample
+    size equal to its length, so its numbers are shown only once every chain moves. Then energies
+    that were not finite, acceptance, R-hat (above 1.05), effective sample size (below 100), and
+    what an unadjusted walk or a mean jump means for the use of the draws.
+
+    R-hat and ESS are taken over lp and at most 16 quantities: every coordinate of a small event;
+    of a large one 8 fixed random projections, and 8 coordinates where the chains' means disagree
+    most.
+
+    Parameters
+    ----------
+    result : SampleResult
+
+    Returns
+    -------
+    Diagnosis
+        Print it.
+    """
+    y = _flat(result)
+    numbers: dict[str, float | int | str] = {
+        "chains": result.num_chains,
+        "draws of each": result.num_samples,
+        "walk": result.settings["walk"],
+        "step size": float(result.info["step_size"].flat[0]),
+    }
+    findings = [*_immobile(result, y), *_nonfinite(result), *_acceptance(result, numbers)]
+    if any(finding.is_problem for finding in findings):
+        findings.append(Finding(False, "R-hat and ESS are not shown: they mislead here."))
+    elif result.num_samples < 8:
+        findings.append(Finding(True, f"only {result.num_samples} draws: nothing can be judged."))
+    else:
+        findings += _convergence(result, y, numbers)
+    findings += _meaning(result)
+    return Diagnosis(tuple(findings), numbers)
+
+
+def stuck_chains(y: np.ndarray) -> np.ndarray:
+    """Which chains stood still: in 20 draws running and a tenth of all, or throughout.
+
+    At the usual acceptance of .574 and one step a draw, 20 rejections in a row have a chance of
+    4e-8 at each draw.
+
+    Parameters
+    ----------
+    y : array, shape (chains, draws, dimensions)
+    """
+    moved = (y[:, 1:] != y[:, :-1]).any(axis=2)
+    longest = np.array([_longest_run(~chain) for chain in moved])
+    return (longest >= max(STUCK_DRAWS, y.shape[1] / 10)) | (longest >= max(1, y.shape[1] - 1))
+
+
+def _flat(result: SampleResult) -> np.ndarray:
+    leaves = jax.tree.leaves(result.y)
+    shape = (result.num_chains, result.num_samples, -1)
+    return np.concatenate([np.asarray(leaf).reshape(shape) for leaf in leaves], axis=2)
+
+
+def _longest_run(flags: np.ndarray) -> int:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
+    return int(max(edges[1::2] - edges[::2], default=0))
+
+
+def _immobile(result: SampleResult, y: np.ndarray) -> list[Finding]:
+    findings = []
+    step = float(result.info["step_size"].flat[0])
+    adjusted = result.settings["is_adjusted"]
+    left = result.info["diverging"][:, -1] & (not adjusted)
+    if left.any():
+        findings.append(
+            Finding(
+                True,
+                f"{_chains(left)} left the finite numbers and stand where they were last finite.",
+                f"use a step size below {step:.3g}, or MALA, which cannot diverge.",
+            )
+        )
+    stuck = stuck_chains(y) & ~left
+    if stuck.any():
+        findings.append(
+            Finding(
+                True,
+                f"{_chains(stuck)} stood still for {STUCK_DRAWS} draws or more.",
+                f"use a smaller step size than {step:.3g}, or leave it out to adapt it; look at "
+                "the energy where they stand.",
+            )
+        )
+    share = result.info["diverging"].mean()
+    if adjusted and share > 0.01:
+        seen = f"{share:.1%} of draws met a divergent proposal."
+        findings.append(Finding(True, seen, f"use a step size below {step:.3g}."))
+    return findings
+
+
+def _nonfinite(result: SampleResult) -> list[Finding]:
+    counts = result.info.get("nonfinite")
+    if counts is None or not counts.sum():
+        return []
+    steps = counts.size * result.settings["steps_per_jump"]
+    share = counts.sum() / steps
+    seen = f"{int(counts.sum())} of {steps} proposals had an energy that is not finite."
+    return [Finding(bool(share > 1e-3), seen, "check the energy far from the data.")]
+
+
+def _acceptance(result: SampleResult, numbers: dict) -> list[Finding]:
+    rates = result.info.get("acceptance_rate")
+    if rates is None:
+        return []
+    rate, target = float(rates.mean()), type(result.state.walk).target_acceptance
+    numbers["acceptance"] = rate
+    step = float(result.info["step_size"].flat[0])
+    if rate < 0.2:
+        advice = f"use a smaller step size than {step:.3g}, or leave it out to adapt it."
+        return [Finding(True, f"only {rate:.1%} of proposals were accepted.", advice)]
+    if target is not None and rate > 0.5 * (1 + target) + 0.1:
+        advice = f"a larger step size than {step:.3g} would move faster; {target:g} is the target."
+        return [Finding(False, f"{rate:.1%} of proposals were accepted.", advice)]
+    return []
+
+
+def _convergence(result: SampleResult, y: np.ndarray, numbers: dict) -> list[Finding]:
+    lp = result.info["lp"][..., None]
+    quantities = _quantities(y)
+    if np.isfinite(lp).all():
+        quantities = np.concatenate([lp, quantities], axis=2)
+    worst_rhat, ess = (
+        float(np.max(rhat(quantities))),
+        float(np.min(effective_sample_size(quantities))),
+    )
+    numbers["largest R-hat"] = worst_rhat
+    numbers["smallest ESS"] = ess
+    numbers["ESS a draw"] = ess / (result.num_chains * result.num_samples)
+    findings = []
+    if result.num_chains == 1:
+        seen = "one chain: R-hat compares its two halves only."
+        findings.append(Finding(False, seen, "run at least four."))
+    if not worst_rhat <= MAX_RHAT:
+        findings.append(
+            Finding(
+                True,
+                f"chains disagree: R-hat is {worst_rhat:.3f} (above {MAX_RHAT}).",
+                "run longer, raise num_warmup or steps_per_jump, start_at_data, or use a larger "
+                "sigma, whose modes are joined.",
+            )
+        )
+    if not ess >= MIN_ESS:
+        findings.append(
+            Finding(
+                True,
+                f"only {ess:.0f} effective draws (below {MIN_ESS}).",
+                "raise num_samples or steps_per_jump, or the step size.",
+            )
+        )
+    return findings
+
+
+def _quantities(y: np.ndarray) -> np.ndarray:
+    """At most 16 scalar functions of y, float64."""
+    y = y.astype(np.float64)
+    if y.shape[2] <= MAX_QUANTITIES:
+        return y
+    directions = np.random.default_rng(0).normal(size=(y.shape[2], MAX_QUANTITIES // 2))
+    halves = np.concatenate(np.split(y[:, : y.shape[1] // 2 * 2], 2, axis=1))
+    within, between = halves.var(axis=1).mean(axis=0), halves.mean(axis=1).var(axis=0)
+    ratio = between / np.where(within > 0, within, 1.0)
+    worst = np.argsort(ratio)[-(MAX_QUANTITIES // 2) :]
+    return np.concatenate([y @ (directions / np.sqrt(y.shape[2])), y[..., worst]], axis=2)
+
+
+def _meaning(result: SampleResult) -> list[Finding]:
+    findings = []
+    if not result.settings["is_adjusted"]:
+        findings.append(Finding(False, _bias(result)))
+    if result.settings["jump"] == "mean_jump":
+        seen = "x are posterior means, not draws: for intervals of x use jump=stochastic_jump."
+        findings.append(Finding(False, seen))
+    if not result.is_complete:
+        findings.append(Finding(False, "the run was interrupted; the draws until then are valid."))
+    return findings
+
+
+def _bias(result: SampleResult) -> str:
+    """What is known of the step's bias, on a Gaussian as narrow as the noise itself."""
+    name, sigma, tuning = (result.settings[key] for key in ("walk", "sigma", "tuning"))
+    if name == "ULA" and sigma:
+        ratio = 1 / (1 - tuning["step_size"] / (2 * sigma**2))
+        return (
+            f"ULA is not adjusted: along directions of standard deviation sigma, the narrowest of "
+            f"a smoothed density, its variance is {ratio:.3f} times too large, less elsewhere."
+        )
+    if tuning.get("scheme") in ("BAOAB", "ABOBA"):
+        return (
+            f"{tuning['scheme']} is not adjusted: its position variance is exact on Gaussians; "
+            "elsewhere halve the step, or compare with MALA, to see its bias."
+        )
+    return f"{name} is not adjusted: halve the step, or compare with MALA, to see its bias."
+
+
+def _chains(flags: np.ndarray) -> str:
+    which = np.flatnonzero(flags)
+    if len(which) == 1:
+        return f"chain {which[0]} of {len(flags)}"
+    shown = ", ".join(map(str, which[:6])) + (", ..." if len(which) > 6 else "")
+    return f"{len(which)} of {len(flags)} chains ({shown})"
+
+
+def _shown(number: float | int | str) -> str:
+    return f"{number:.4g}" if isinstance(number, float) else str(number)

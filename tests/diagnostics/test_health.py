@@ -1,0 +1,106 @@
+"""G13: diagnose flags 12 of 12 broken runs, and at most 1 of 20 healthy ones."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import neb_ppl as neb
+from neb_ppl.diagnostics import diagnose
+
+ORACLE = neb.gaussian_mixture(*neb.data.skewed_mixture(), 0.6)
+APART = neb.gaussian_mixture([0.5, 0.5], np.array([[-9.0, 0], [9, 0]]), np.ones(2), 0.5)
+HOLED = neb.from_energy(lambda y: jnp.where(y[0] > 0.6, jnp.nan, ORACLE(y)), 0.6, event_shape=(2,))
+
+
+def run(seed=0, model=ORACLE, walk=None, start=None, num_samples=400, **settings):
+    key_start, key_walk = jax.random.split(jax.random.key(seed))
+    start = ORACLE.sample(key_start, (4,)) if start is None else start
+    settings = {"steps_per_jump": 10, "progress_bar": False} | settings
+    walk = walk or neb.KineticLangevin()
+    return neb.sample(key_walk, model, walk, start, num_samples=num_samples, **settings)
+
+
+def freeze(result, chain, since):
+    y = result.y.copy()
+    y[chain, since:] = y[chain, since]
+    return dataclasses.replace(result, y=y)
+
+
+def far_start():
+    return jnp.array([[0.0, 0], [0, 0], [40, 40], [40, 40]])
+
+
+BROKEN = {
+    "all chains frozen": lambda: freeze(run(), slice(None), 0),
+    "one chain frozen": lambda: freeze(run(), 2, 0),
+    "a chain that sticks half-way": lambda: freeze(run(), 1, 200),
+    "a step too large": lambda: run(walk=neb.MALA(40.0), steps_per_jump=1),
+    "a chain that left the finite numbers": lambda: run(
+        model=neb.from_score(lambda y: jnp.where(y[0] > 8, y**3, -y), 0.6, event_shape=(2,)),
+        walk=neb.ULA(0.1),
+        start=jnp.array([[0.0, 0], [0, 0], [0, 0], [9, 0]]),
+    ),
+    "energies that are not finite": lambda: run(
+        model=HOLED, walk=neb.MALA(0.1), start=-jnp.ones((4, 2))
+    ),
+    "separate modes": lambda: run(
+        model=APART, start=jnp.array([[-9.0, 0], [-9, 0], [9, 0], [9, 0]])
+    ),
+    "too short": lambda: run(num_samples=10, steps_per_jump=1),
+    "hardly any draws": lambda: run(num_samples=3),
+    "a step too small": lambda: run(walk=neb.KineticLangevin(0.001), steps_per_jump=1),
+    "a tiny adjusted step": lambda: run(walk=neb.MALA(1e-5), steps_per_jump=1),
+    "half of the chains started far away": lambda: run(
+        walk=neb.ULA(0.002), start=far_start(), steps_per_jump=1
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+@pytest.mark.filterwarnings("ignore::neb_ppl.errors.WalkWarning")
+def test_a_broken_run_is_flagged(fault):
+    diagnosis = diagnose(BROKEN[fault]())
+    assert not diagnosis.ok, str(diagnosis)
+    assert "Do not trust" in str(diagnosis)
+
+
+def test_at_most_one_of_twenty_healthy_runs_is_flagged():
+    walks = [neb.KineticLangevin(), neb.MALA(), neb.ULA(), neb.GHMC()]
+    verdicts = [diagnose(run(seed, walk=walks[seed % 4])).ok for seed in range(20)]
+    assert verdicts.count(False) <= 1
+
+
+def test_arviz_alone_is_fooled_by_stuck_chains():
+    """ESS equals the number of draws; diagnose says they are stuck and shows no ESS."""
+    result = freeze(run(), slice(None), 0)
+    fooled = neb.diagnostics.effective_sample_size(result.y)
+    diagnosis = diagnose(result)
+    assert (fooled >= 1_600).all()
+    assert "stood still" in str(diagnosis)
+    assert "smallest ESS" not in diagnosis.numbers
+
+
+def test_what_the_draws_mean_is_said():
+    said = str(diagnose(run(walk=neb.ULA())))
+    assert "times too large" in said
+    assert "not draws" in said
+    assert "MALA" in str(diagnose(run(walk=neb.KineticLangevin())))
+    stochastic = run(walk=neb.MALA(), jump=neb.stochastic_jump)
+    assert "not draws" not in str(diagnose(stochastic))
+
+
+def test_one_chain_is_judged_with_a_note():
+    assert "run at least four" in str(diagnose(run(start=jnp.zeros((1, 2)))))
+
+
+def test_large_events_and_dict_positions():
+    wide = neb.gaussian_mixture([1.0], np.zeros((1, 400)), np.ones(1), 1.0)
+    result = run(model=wide, start=wide.sample(jax.random.key(0), (4,)), num_samples=200)
+    assert diagnose(result).ok
+    potential = lambda z: 0.5 * jnp.sum(z["a"] ** 2) + 0.5 * z["b"] ** 2  # noqa: E731
+    start = {"a": jnp.zeros((4, 3)), "b": jnp.zeros(4)}
+    result = run(model=potential, walk=neb.HMC(0.7), start=start)
+    assert diagnose(result).ok
