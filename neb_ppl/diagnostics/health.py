@@ -181,10 +181,8 @@ def _convergence(result: SampleResult, y: np.ndarray, numbers: dict) -> list[Fin
     quantities = _quantities(y)
     if np.isfinite(lp).all():
         quantities = np.concatenate([lp, quantities], axis=2)
-    worst_rhat, ess = (
-        float(np.max(rhat(quantities))),
-        float(np.min(effective_sample_size(quantities))),
-    )
+    worst_rhat = float(np.max(rhat(quantities)))
+    ess = float(np.min(effective_sample_size(quantities)))
     numbers["largest R-hat"] = worst_rhat
     numbers["smallest ESS"] = ess
     numbers["ESS a draw"] = ess / (result.num_chains * result.num_samples)
