@@ -1,0 +1,199 @@
+"""Pictures. Every function returns a matplotlib Figure and touches no global state."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from neb_ppl.diagnostics import ClassMixing
+from neb_ppl.geometry import chi
+from neb_ppl.sampling import SampleResult
+from neb_ppl.training import History
+from neb_ppl.types import ArrayLike
+
+__all__ = [
+    "class_visits",
+    "energy_trace",
+    "film_strip",
+    "image_rows",
+    "sphere_overlap",
+    "trace_and_rank",
+    "training_curve",
+]
+
+COLOURS = ("#1b6ca8", "#c0504d", "#3f8f4f", "#8064a2", "#d08a2e", "#4bacc6", "#7f7f7f", "#a05a7a")
+NUM_BINS = 20
+
+
+def image_rows(rows: dict[str, ArrayLike], caption: str = "") -> Figure:
+    """Rows of images under shared gray levels per row.
+
+    Parameters
+    ----------
+    rows : dict of arrays, each of shape (n, height, width)
+        From the name of the row to its images, such as clean, noisy, jump.
+    caption : str
+    """
+    count = len(next(iter(rows.values())))
+    figure = Figure(figsize=(0.62 * count + 1.3, 0.66 * len(rows) + 0.5), layout="constrained")
+    axes = figure.subplots(len(rows), count, squeeze=False)
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        images = np.asarray(images)
+        for axis, image in zip(line, images, strict=True):
+            _show(axis, image, (float(images.min()), float(images.max())))
+        line[0].text(
+            -0.25, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=9
+        )
+    figure.suptitle(caption, fontsize=9)
+    return figure
+
+
+def film_strip(frames: ArrayLike, steps_between: int, columns: int = 20, title: str = "") -> Figure:
+    """One chain's jumps in time, left to right and then down, without restart.
+
+    Parameters
+    ----------
+    frames : array, shape (n, height, width)
+    steps_between : int
+        Walk steps between frames, told in the caption.
+    """
+    frames = np.asarray(frames)
+    lines = -(-len(frames) // columns)
+    figure = Figure(figsize=(0.42 * columns, 0.45 * lines + 0.35), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    limits = (float(frames.min()), float(frames.max()))
+    for axis in axes:
+        axis.axis("off")
+    for axis, frame in zip(axes, frames, strict=False):
+        _show(axis, frame, limits)
+    told = f"one chain, {steps_between} walk steps between frames, left to right, no restart"
+    figure.suptitle(f"{title}: {told}" if title else told, fontsize=9)
+    return figure
+
+
+def energy_trace(result: SampleResult, reference: ArrayLike | None = None) -> Figure:
+    """Energy along every chain, with the central 95 % of fresh ``data + noise`` as a band."""
+    figure, axis = _single(7.0, 2.8)
+    steps = np.arange(1, result.num_samples + 1) * result.settings["steps_per_jump"]
+    for chain, line in enumerate(-result.info["lp"]):
+        axis.plot(steps, line, lw=0.5, alpha=0.7, color=COLOURS[chain % len(COLOURS)])
+    if reference is not None:
+        low, high = np.quantile(np.asarray(reference), [0.025, 0.975])
+        axis.axhspan(low, high, color="0.85", zorder=0, label="95 % of data + noise")
+        axis.legend(frameon=False, fontsize=8, loc="upper right")
+    axis.set_xlabel("walk step")
+    axis.set_ylabel("energy φ(y)")
+    axis.set_title(f"Energy along {result.num_chains} chains", fontsize=9)
+    return figure
+
+
+def trace_and_rank(result: SampleResult, seed: int = 0) -> Figure:
+    """Traces, and ranks by chain, of lp and of one fixed random projection of y.
+
+    A rank histogram that is flat in every chain says that the chains see the same distribution.
+    """
+    y = np.asarray(result.y).reshape(result.num_chains, result.num_samples, -1)
+    direction = np.random.default_rng(seed).normal(size=y.shape[2])
+    quantities = {"lp": result.info["lp"], "projection of y": y @ (direction / len(direction) ** 0.5)}
+    figure = Figure(figsize=(8.0, 2.1 * len(quantities)), layout="constrained")
+    axes = figure.subplots(len(quantities), 2, squeeze=False, width_ratios=(2, 1))
+    for (left, right), (name, draws) in zip(axes, quantities.items(), strict=True):
+        for chain, line in enumerate(draws):
+            left.plot(line, lw=0.4, alpha=0.7, color=COLOURS[chain % len(COLOURS)])
+        left.set_ylabel(name, fontsize=9)
+        left.set_xlabel("draw", fontsize=8)
+        _rank_histogram(right, draws)
+        for axis in (left, right):
+            _restrain(axis)
+    return figure
+
+
+def class_visits(labels: ArrayLike, mixing: ClassMixing) -> Figure:
+    """Which class each chain's jump is in over time, and class frequencies against the data's."""
+    labels = np.asarray(labels)
+    num_classes = len(mixing.reference)
+    figure = Figure(figsize=(8.5, 2.8), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(2.2, 1))
+    left.imshow(
+        labels, aspect="auto", cmap="tab10", vmin=-0.5, vmax=num_classes - 0.5, interpolation="none"
+    )
+    left.set_xlabel("jump")
+    left.set_ylabel("chain")
+    changes = f"{mixing.changes_per_1000:.0f} class changes per 1,000 jumps"
+    left.set_title(f"Class of each jump (colour): {changes}", fontsize=9)
+    classes = np.arange(num_classes)
+    errors = np.nan_to_num(2 * mixing.standard_errors)
+    right.bar(
+        classes, mixing.frequencies, yerr=errors, color=COLOURS[0], width=0.7, label="jumps, ± 2 se"
+    )
+    right.plot(classes, mixing.reference, "_", color="k", ms=14, mew=1.5, label="data")
+    right.set_xticks(classes)
+    right.set_ylim(0, 1.45 * max(mixing.frequencies.max(), mixing.reference.max()))
+    right.set_xlabel("class")
+    right.set_title("Share of each class", fontsize=9)
+    right.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
+    _restrain(right)
+    return figure
+
+
+def training_curve(history: History, baselines: dict[str, float] | None = None) -> Figure:
+    """Training loss and validation risk per dimension, with other estimators as lines."""
+    figure, axis = _single(6.0, 2.8)
+    window = max(1, len(history.loss) // 100)
+    smooth = np.convolve(history.loss, np.ones(window) / window, mode="valid")
+    steps = np.arange(len(smooth)) + window
+    axis.plot(steps, smooth, color="0.6", lw=0.8, label="training loss")
+    axis.plot(history.steps, history.risk, "o-", color=COLOURS[0], ms=3, lw=1, label="validation")
+    for colour, (name, risk) in zip(COLOURS[1:], (baselines or {}).items(), strict=False):
+        axis.axhline(risk, ls="--", lw=1, color=colour, label=name)
+    axis.set_yscale("log")
+    axis.set_xlabel("step")
+    axis.set_ylabel("squared error per pixel")
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def sphere_overlap(x: ArrayLike, sigma: float, critical_sigma: float) -> Figure:
+    r"""Histogram of :math:`\chi_{ij}` over pairs of data; spheres overlap where it is below sigma."""
+    figure, axis = _single(6.0, 2.4)
+    distances = np.asarray(chi(np.asarray(x)[:1_000]))
+    axis.hist(distances[np.triu_indices_from(distances, 1)], bins=80, color="0.75")
+    axis.axvline(sigma, color=COLOURS[1], lw=1.5, label=f"sigma = {sigma:.3f}")
+    axis.axvline(
+        critical_sigma, color="k", ls="--", lw=1, label=f"sigma_c = {critical_sigma:.3f}"
+    )
+    axis.set_yticks([])
+    axis.set_xlabel("χ = half the distance of two data points / √d")
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _show(axis: Axes, image: np.ndarray, limits: Sequence[float]) -> None:
+    axis.imshow(image, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    axis.axis("off")
+
+
+def _rank_histogram(axis: Axes, draws: np.ndarray) -> None:
+    ranks = draws.ravel().argsort().argsort().reshape(draws.shape)
+    edges = np.linspace(0, draws.size, NUM_BINS + 1)
+    for chain, line in enumerate(ranks):
+        share = np.histogram(line, edges)[0] * NUM_BINS / draws.shape[1]
+        axis.stairs(share, edges / draws.size, color=COLOURS[chain % len(COLOURS)], lw=0.7)
+    axis.axhline(1, color="k", lw=0.8, ls="--")
+    axis.set_ylim(0, None)
+    axis.set_xlabel("rank among all chains", fontsize=8)
+    axis.set_ylabel("density", fontsize=8)
+
+
+def _single(width: float, height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axis = figure.subplots()
+    _restrain(axis)
+    return figure, axis
+
+
+def _restrain(axis: Axes) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
