@@ -18,7 +18,7 @@ from neb_ppl.energies import NeuralEnergy, deen, kernel_density
 from neb_ppl.estimators import bayes_estimator, smooth
 from neb_ppl.geometry import suggest_sigma
 from neb_ppl.sampling import SampleResult, sample, start_at_noise
-from neb_ppl.training import History, denoising_loss, fit
+from neb_ppl.training import History, fit
 from neb_ppl.types import Array, ArrayLike
 from neb_ppl.walks import KineticLangevin, Walk
 
@@ -121,9 +121,7 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None] = print) -> Demo
     files = pictures | {"energy.safetensors": "the learned energy: neb_ppl.load_energy"}
     files |= _save_draws(settings.out / "draws.nc", result)
     seconds = clock.stop()
-    report = DemoReport(
-        sigma, reason, errors, mixing, accuracy, diagnosis, seconds, files
-    )
+    report = DemoReport(sigma, reason, errors, mixing, accuracy, diagnosis, seconds, files)
     (settings.out / "diagnosis.txt").write_text(f"{diagnosis}\n\n{mixing}\n")
     return report
 

@@ -98,7 +98,7 @@ def mean_jump(rng_key: PRNGKey, model: SmoothedScore, y: Event) -> Event:
     return bayes_estimator(model, y)
 
 
-def stochastic_jump(rng_key: PRNGKey, model: SmoothedEnergy, y: Event) -> Event:
+def stochastic_jump(rng_key: PRNGKey, model: SmoothedScore, y: Event) -> Event:
     r"""Bayes estimator plus noise of the right covariance.
 
     .. math:: x = \hat x(y) + C^{1/2} \xi, \quad C = \sigma^2 (I - \sigma^2 \nabla^2 \phi(y))
@@ -106,7 +106,8 @@ def stochastic_jump(rng_key: PRNGKey, model: SmoothedEnergy, y: Event) -> Event:
     With y from the smoothed density, x has the mean and covariance of the clean variable.
     Cost: see `jump_noise`, which also counts clamped eigenvalues.
     """
-    _require_energy(model, "stochastic_jump")
+    if not isinstance(model, SmoothedEnergy):
+        raise _not_an_energy(model, "stochastic_jump")
     return bayes_estimator(model, y) + jump_noise(rng_key, model, y).noise
 
 
@@ -218,7 +219,11 @@ def _lanczos(product, start: Float[Array, " d"], num_steps: int):
 
 def _require_energy(model: SmoothedScore, who: str) -> None:
     if not isinstance(model, SmoothedEnergy):
-        raise NotAnEnergyError(
-            f"{who} needs an energy (its Hessian is symmetric only then); got "
-            f"{type(model).__name__}, which gives a score alone. Use mean_jump, or an energy."
-        )
+        raise _not_an_energy(model, who)
+
+
+def _not_an_energy(model: SmoothedScore, who: str) -> NotAnEnergyError:
+    return NotAnEnergyError(
+        f"{who} needs an energy (its Hessian is symmetric only then); got "
+        f"{type(model).__name__}, which gives a score alone. Use mean_jump, or an energy."
+    )

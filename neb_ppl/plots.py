@@ -1,6 +1,6 @@
 """Pictures. Every function returns a matplotlib Figure and touches no global state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ COLOURS = ("#1b6ca8", "#c0504d", "#3f8f4f", "#8064a2", "#d08a2e", "#4bacc6", "#7
 NUM_BINS = 20
 
 
-def image_rows(rows: dict[str, ArrayLike], caption: str = "") -> Figure:
+def image_rows(rows: Mapping[str, ArrayLike], caption: str = "") -> Figure:
     """Rows of images under shared gray levels per row.
 
     Parameters
@@ -74,18 +74,19 @@ def film_strip(frames: ArrayLike, steps_between: int, columns: int = 20, title: 
 
 
 def energy_trace(result: SampleResult, reference: ArrayLike | None = None) -> Figure:
-    """Energy along every chain, with the central 95 % of fresh ``data + noise`` as a band."""
+    """Energy along up to four chains, with the central 95 % of fresh ``data + noise`` as a band."""
     figure, axis = _single(7.0, 2.8)
     steps = np.arange(1, result.num_samples + 1) * result.settings["steps_per_jump"]
-    for chain, line in enumerate(-result.info["lp"]):
-        axis.plot(steps, line, lw=0.5, alpha=0.7, color=COLOURS[chain % len(COLOURS)])
+    for chain, line in enumerate(-result.info["lp"][:4]):
+        axis.plot(steps, line, lw=0.7, alpha=0.8, color=COLOURS[chain % len(COLOURS)])
     if reference is not None:
         low, high = np.quantile(np.asarray(reference), [0.025, 0.975])
         axis.axhspan(low, high, color="0.85", zorder=0, label="95 % of data + noise")
         axis.legend(frameon=False, fontsize=8, loc="upper right")
     axis.set_xlabel("walk step")
     axis.set_ylabel("energy φ(y)")
-    axis.set_title(f"Energy along {result.num_chains} chains", fontsize=9)
+    shown = min(4, result.num_chains)
+    axis.set_title(f"Energy along {shown} of {result.num_chains} chains", fontsize=9)
     return figure
 
 
@@ -96,7 +97,10 @@ def trace_and_rank(result: SampleResult, seed: int = 0) -> Figure:
     """
     y = np.asarray(result.y).reshape(result.num_chains, result.num_samples, -1)
     direction = np.random.default_rng(seed).normal(size=y.shape[2])
-    quantities = {"lp": result.info["lp"], "projection of y": y @ (direction / len(direction) ** 0.5)}
+    quantities = {
+        "lp": result.info["lp"],
+        "projection of y": y @ (direction / len(direction) ** 0.5),
+    }
     figure = Figure(figsize=(8.0, 2.1 * len(quantities)), layout="constrained")
     axes = figure.subplots(len(quantities), 2, squeeze=False, width_ratios=(2, 1))
     for (left, right), (name, draws) in zip(axes, quantities.items(), strict=True):
@@ -121,6 +125,7 @@ def class_visits(labels: ArrayLike, mixing: ClassMixing) -> Figure:
     )
     left.set_xlabel("jump")
     left.set_ylabel("chain")
+    left.yaxis.get_major_locator().set_params(integer=True)
     changes = f"{mixing.changes_per_1000:.0f} class changes per 1,000 jumps"
     left.set_title(f"Class of each jump (colour): {changes}", fontsize=9)
     classes = np.arange(num_classes)
@@ -156,14 +161,12 @@ def training_curve(history: History, baselines: dict[str, float] | None = None) 
 
 
 def sphere_overlap(x: ArrayLike, sigma: float, critical_sigma: float) -> Figure:
-    r"""Histogram of :math:`\chi_{ij}` over pairs of data; spheres overlap where it is below sigma."""
+    """Histogram of chi over pairs of data: their spheres overlap where it is below sigma."""
     figure, axis = _single(6.0, 2.4)
     distances = np.asarray(chi(np.asarray(x)[:1_000]))
     axis.hist(distances[np.triu_indices_from(distances, 1)], bins=80, color="0.75")
     axis.axvline(sigma, color=COLOURS[1], lw=1.5, label=f"sigma = {sigma:.3f}")
-    axis.axvline(
-        critical_sigma, color="k", ls="--", lw=1, label=f"sigma_c = {critical_sigma:.3f}"
-    )
+    axis.axvline(critical_sigma, color="k", ls="--", lw=1, label=f"sigma_c = {critical_sigma:.3f}")
     axis.set_yticks([])
     axis.set_xlabel("χ = half the distance of two data points / √d")
     axis.legend(frameon=False, fontsize=8)

@@ -1,0 +1,395 @@
+"""The command line: ``demo``, ``train``, ``walk``, ``denoise``, ``info``.
+
+JAX and the library are imported inside the commands, so that ``--help`` answers at once.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from neb_ppl.sampling import SampleResult
+    from neb_ppl.walks import Walk
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Learn the energy of a smoothed density, walk on it, jump back to clean space.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+class Source(StrEnum):
+    """Data sets that the demo knows."""
+
+    digits = "digits"
+    mnist = "mnist"
+    fashion_mnist = "fashion-mnist"
+
+
+class WalkName(StrEnum):
+    """Walks by name."""
+
+    baoab = "baoab"
+    aboba = "aboba"
+    obabo = "obabo"
+    cheng = "cheng"
+    ula = "ula"
+    mala = "mala"
+    hmc = "hmc"
+    nuts = "nuts"
+    ghmc = "ghmc"
+    mclmc = "mclmc"
+
+
+class JumpName(StrEnum):
+    """Jumps by name."""
+
+    mean = "mean"
+    stochastic = "stochastic"
+
+
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of the IDX files; default: NEB_PPL_DATA.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
+Bar = Annotated[bool, typer.Option("--progress/--no-progress", help="Show progress bars.")]
+Name = Annotated[WalkName, typer.Option(help="Which walk.")]
+Step = Annotated[
+    float | None, typer.Option(help="Step size; default from sigma, adapted where it can be.")
+]
+
+
+@app.command()
+def demo(
+    data: Annotated[Source, typer.Option(help="Which images.")] = Source.digits,
+    data_dir: DataDir = None,
+    out: Annotated[Path, typer.Option(help="Folder for pictures and the energy.")] = Path(
+        "neb-demo"
+    ),
+    sigma: Annotated[float | None, typer.Option(help="Noise level; default from the data.")] = None,
+    fraction: Annotated[float, typer.Option(help="sigma as a fraction of sigma_c.")] = 1.0,
+    walk: Name = WalkName.baoab,
+    step_size: Step = None,
+    chains: Annotated[int, typer.Option(help="Number of chains.")] = 16,
+    samples: Annotated[int, typer.Option(help="Jumps of each chain.")] = 600,
+    steps_per_jump: Annotated[int, typer.Option(help="Walk steps between jumps.")] = 10,
+    train_steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    seed: Seed = 0,
+    progress: Bar = True,
+) -> None:
+    """The main job on real digits: sigma, energy, walk, jumps, verdict, pictures."""
+    with _clean_errors():
+        from neb_ppl.demo import DemoSettings, run_demo
+
+        settings = DemoSettings(
+            data=data.value,
+            data_dir=data_dir,
+            out=_folder(out),
+            fraction=fraction,
+            sigma=sigma,
+            walk=_walk(walk, step_size),
+            num_chains=chains,
+            num_samples=samples,
+            steps_per_jump=steps_per_jump,
+            train_steps=train_steps,
+            seed=seed,
+            progress_bar=progress,
+        )
+        report = run_demo(settings, say=lambda phase: console.print(f"[bold]{phase}[/bold]"))
+        _print_report(report, out)
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Argument(help="digits, mnist, fashion-mnist, FILE.npy or .npz.")],
+    out: Annotated[Path, typer.Option(help="Where the energy goes.")] = Path("energy.safetensors"),
+    data_dir: DataDir = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Divide integer data by this, such as 255.")
+    ] = None,
+    sigma: Annotated[float | None, typer.Option(help="Noise level; default from the data.")] = None,
+    fraction: Annotated[float, typer.Option(help="sigma as a fraction of sigma_c.")] = 1.0,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
+    batch_size: Annotated[int, typer.Option(help="Events a step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 4e-3,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+    seed: Seed = 0,
+    progress: Bar = True,
+) -> None:
+    """Learn an energy from data and save it."""
+    with _clean_errors():
+        import jax
+
+        from neb_ppl import deen, fit, save_energy, suggest_sigma
+
+        _check_writable(out, overwrite)
+        x = _load(data, data_dir, scale)
+        if sigma is None:
+            suggestion = suggest_sigma(x, fraction=fraction)
+            sigma = suggestion.sigma
+            console.print(suggestion.reason)
+        key_net, key_fit = jax.random.split(jax.random.key(seed))
+        energy, history = fit(
+            key_fit,
+            deen(key_net, x.shape[1:], sigma),
+            x,
+            num_steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            progress_bar=progress,
+        )
+        facts = {"data": data, "steps": len(history.loss), "validation_risk": history.best_risk}
+        save_energy(out, energy, extra=facts, overwrite=overwrite)
+        console.print(f"{history}\nsaved to {out}")
+
+
+@app.command()
+def walk(
+    energy: Annotated[Path, typer.Argument(help="A saved energy.")],
+    out: Annotated[Path, typer.Option(help="Where the draws go: .npz or .nc.")] = Path("draws.npz"),
+    walk: Name = WalkName.baoab,
+    step_size: Step = None,
+    chains: Annotated[int, typer.Option(help="Number of chains.")] = 8,
+    samples: Annotated[int, typer.Option(help="Draws of each chain.")] = 500,
+    steps_per_jump: Annotated[int, typer.Option(help="Walk steps between draws.")] = 10,
+    warmup: Annotated[int, typer.Option(help="Walk steps before the first draw.")] = 500,
+    start: Annotated[
+        str, typer.Option(help="'noise', or FILE.npy of clean data to start from.")
+    ] = "noise",
+    jump: Annotated[JumpName, typer.Option(help="Posterior means, or draws.")] = JumpName.mean,
+    seed: Seed = 0,
+    progress: Bar = True,
+) -> None:
+    """Walk on a saved energy, jump, judge the run, save the draws."""
+    with _clean_errors():
+        import jax
+
+        import neb_ppl as neb
+
+        if out.suffix not in (".npz", ".nc"):
+            raise neb.errors.InvalidArgumentError(f"--out must end in .npz or .nc; got {out}.")
+        _check_writable(out, overwrite=True)
+        model = _one_level(neb.load_energy(energy))
+        key_start, key_walk = jax.random.split(jax.random.key(seed))
+        if start == "noise":
+            initial = neb.start_at_noise(key_start, model, chains)
+        else:
+            x = neb.data.check_data(neb.data.load_array(start), model.event_shape, name="start")
+            initial = neb.start_at_data(key_start, model, jax.numpy.asarray(x), chains)
+        result = neb.sample(
+            key_walk,
+            model,
+            _walk(walk, step_size),
+            initial,
+            num_samples=samples,
+            num_warmup=warmup,
+            steps_per_jump=steps_per_jump,
+            jump=neb.stochastic_jump if jump is JumpName.stochastic else neb.mean_jump,
+            progress_bar=progress,
+        )
+        _save_draws(out, result)
+        console.print(str(neb.diagnostics.diagnose(result)))
+        console.print(f"saved to {out}")
+
+
+@app.command()
+def denoise(
+    energy: Annotated[Path, typer.Argument(help="A saved energy.")],
+    source: Annotated[Path, typer.Argument(help="Noisy events, .npy or .npz.")],
+    target: Annotated[Path, typer.Argument(help="Where the estimates go, .npy.")],
+    add_noise: Annotated[bool, typer.Option(help="The input is clean: smooth it first.")] = False,
+    scale: Annotated[
+        float | None, typer.Option(help="Divide integer data by this, such as 255.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Bayes estimates of clean events from noisy ones."""
+    with _clean_errors():
+        import jax
+        import jax.numpy as jnp
+        import numpy as np
+
+        import neb_ppl as neb
+
+        _check_writable(target, overwrite=True)
+        model = _one_level(neb.load_energy(energy))
+        loaded = neb.data.load_array(source)
+        y = jnp.asarray(neb.data.check_data(loaded, model.event_shape, name="input", scale=scale))
+        if model.scale.is_fitted:
+            reach = 0.0 if add_noise else 6 * float(model.sigma)
+            low, high = float(model.scale.low) - reach, float(model.scale.high) + reach
+            neb.data.warn_outside_range(y, low, high, name="input")
+        if add_noise:
+            y = neb.smooth(jax.random.key(seed), y, model.sigma)
+        estimate = jax.jit(
+            lambda model, y: jax.lax.map(
+                lambda event: neb.bayes_estimator(model, event), y, batch_size=64
+            )
+        )
+        x = np.asarray(estimate(model, y))
+        np.save(target, x)
+        console.print(f"{len(x)} events at sigma = {float(model.sigma):.4g}, saved to {target}")
+
+
+@app.command()
+def info(energy: Annotated[Path, typer.Argument(help="A saved energy.")]) -> None:
+    """What a saved energy is, once its file has been verified."""
+    with _clean_errors():
+        import math
+
+        from neb_ppl import describe_energy
+
+        manifest = describe_energy(energy)
+        shapes = [entry["shape"] for name, entry in manifest["arrays"].items() if "weights" in name]
+        fields = ", ".join(f"{k}={v}" for k, v in manifest["architecture"]["fields"].items())
+        table = _table("file", energy.name)
+        table.add_row("verified", "every array matches its SHA-256")
+        table.add_row("kind", manifest["kind"])
+        table.add_row("event shape", str(tuple(manifest["event_shape"])))
+        table.add_row("sigma", f"{manifest['sigma']} (data units)")
+        table.add_row("network", f"{manifest['architecture']['name']}({fields})")
+        table.add_row("weights", f"{sum(math.prod(shape) for shape in shapes):,}")
+        table.add_row("data range", f"{manifest['scale']['low']} to {manifest['scale']['high']}")
+        table.add_row("versions", ", ".join(f"{k} {v}" for k, v in manifest["versions"].items()))
+        for name, fact in manifest["extra"].items():
+            table.add_row(name, str(fact))
+        console.print(table)
+
+
+@contextmanager
+def _clean_errors() -> Iterator[None]:
+    """The library's own errors as one line and exit code 2; warnings as one line each."""
+    import warnings
+
+    from neb_ppl.errors import NebPPLError, NebPPLWarning
+
+    def show(message: Any, category: type, *rest: Any, **options: Any) -> None:
+        if issubclass(category, NebPPLWarning):
+            errors.print(f"[yellow]warning:[/yellow] {message}", soft_wrap=True)
+        else:
+            shown_by_python(message, category, *rest, **options)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", NebPPLWarning)
+        shown_by_python, warnings.showwarning = warnings.showwarning, show
+        try:
+            yield
+        except NebPPLError as error:
+            errors.print(f"[red]error:[/red] {error}", soft_wrap=True)
+            raise typer.Exit(2) from None
+
+
+def _walk(name: WalkName, step_size: float | None) -> "Walk":
+    import neb_ppl as neb
+
+    kinds: dict[WalkName, Callable[..., Walk]] = {
+        WalkName.ula: neb.ULA,
+        WalkName.mala: neb.MALA,
+        WalkName.hmc: neb.HMC,
+        WalkName.nuts: neb.NUTS,
+        WalkName.ghmc: neb.GHMC,
+        WalkName.mclmc: neb.MCLMC,
+    }
+    if name in kinds:
+        return kinds[name](step_size=step_size)
+    scheme = "cheng" if name is WalkName.cheng else name.value.upper()
+    return neb.KineticLangevin(step_size=step_size, scheme=scheme)
+
+
+def _load(data: str, data_dir: Path | None, scale: float | None) -> "np.ndarray":
+    import numpy as np
+
+    from neb_ppl import data as sources
+
+    if data == Source.digits:
+        return sources.digits("train").x
+    if data in (Source.mnist, Source.fashion_mnist):
+        reader = {Source.mnist: sources.mnist, Source.fashion_mnist: sources.fashion_mnist}
+        return reader[Source(data)]("train", folder=data_dir).x
+    return np.asarray(sources.check_data(sources.load_array(data), scale=scale, name=data))
+
+
+def _one_level(model: Any) -> Any:
+    from neb_ppl import NeuralEnergy
+    from neb_ppl.errors import InvalidArgumentError
+
+    if not isinstance(model, NeuralEnergy):
+        raise InvalidArgumentError(
+            "this energy holds a range of noise levels: take one with .at(sigma) and save it."
+        )
+    return model
+
+
+def _check_writable(path: Path, overwrite: bool) -> None:
+    """Notice before the work starts, not after it."""
+    import os
+
+    from neb_ppl.errors import CheckpointWriteError
+
+    folder = path.parent
+    if path.exists() and not overwrite:
+        raise CheckpointWriteError(f"{path} exists already. Pass --overwrite to replace it.")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise CheckpointWriteError(f"cannot write to the folder {folder}.")
+
+
+def _folder(path: Path) -> Path:
+    from neb_ppl.errors import CheckpointWriteError
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointWriteError(f"cannot make the folder {path}: {error.strerror}.") from error
+    _check_writable(path / "file", overwrite=True)
+    return path
+
+
+def _save_draws(path: Path, result: "SampleResult") -> None:
+    import numpy as np
+
+    if path.suffix == ".npz":
+        np.savez(path, **{"y": result.y, "x": result.x} | result.info)  # pyright: ignore
+        return
+    from neb_ppl.diagnostics import to_arviz
+
+    path.unlink(missing_ok=True)
+    to_arviz(result).to_netcdf(str(path))
+
+
+def _table(*heading: str) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2))
+    table.add_row(*heading)
+    return table
+
+
+def _print_report(report: Any, out: Path) -> None:
+    table = _table("sigma", f"{report.sigma:.4f}: {report.sigma_reason}")
+    for name, error in report.errors.items():
+        table.add_row(f"error, {name}", f"{error:.4f} per pixel, squared, held-out images")
+    table.add_row("mixing", str(report.mixing))
+    table.add_row("", f"(labelled by a classifier that is right on {report.accuracy:.1%})")
+    table.add_row("verdict", str(report.diagnosis))
+    seconds = sum(report.seconds.values())
+    table.add_row("time", f"{seconds:.0f} s: " + "; ".join(_phases(report.seconds)))
+    console.print()
+    console.print(table)
+    console.print(f"\nLook in [bold]{out}[/bold]:")
+    for name, shows in report.files.items():
+        console.print(f"  {name:<20} {shows}")
+
+
+def _phases(seconds: dict[str, float]) -> list[str]:
+    return [f"{name.split()[0].lower()} {spent:.0f} s" for name, spent in seconds.items()]
