@@ -104,7 +104,7 @@ def start_warm_up(walk: Walk, states: Any, adapt: bool) -> WarmUp:
     adaptation = None
     if adapt:
         tuner = step_size_adaptation(walk.target_acceptance or 0.5)
-        adaptation = jax.tree.map(jnp.asarray, tuner.init(walk.step_size))
+        adaptation = jax.tree.map(_strongly_typed, tuner.init(walk.step_size))
     return WarmUp(states, walk, adaptation, jnp.zeros((), jnp.result_type(float)))
 
 
@@ -114,6 +114,12 @@ def finish_warm_up(carry: WarmUp) -> Walk:
         return carry.walk
     tuner = step_size_adaptation(carry.walk.target_acceptance or 0.5)
     return carry.walk.with_step_size(tuner.final(carry.adaptation))
+
+
+def _strongly_typed(leaf: Any) -> Array:
+    """A weak type would become strong in the loop and compile it anew."""
+    leaf = jnp.asarray(leaf)
+    return jax.lax.convert_element_type(leaf, jnp.dtype(leaf.dtype))
 
 
 def chain_keys(rng_key: PRNGKey, num_chains: int) -> PRNGKey:

@@ -42,7 +42,9 @@ def _cheng(dt: float, friction: float) -> tuple[np.ndarray, np.ndarray]:
     """By matrix exponentials: drift over (y, v, frozen y), noise by Van Loan's block matrix."""
     drift = np.array([[0, 1, 0], [0, -friction, -1 / S2], [0, 0, 0]])
     flow = expm(drift * dt)
-    matrix = np.array([[flow[0, 0] + flow[0, 2], flow[0, 1]], [flow[1, 0] + flow[1, 2], flow[1, 1]]])
+    matrix = np.array(
+        [[flow[0, 0] + flow[0, 2], flow[0, 1]], [flow[1, 0] + flow[1, 2], flow[1, 1]]]
+    )
     linear, spread = drift[:2, :2], np.diag([0, 2 * friction])
     block = np.block([[-linear, spread], [np.zeros((2, 2)), linear.T]])
     big = expm(block * dt)

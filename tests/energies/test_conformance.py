@@ -1,0 +1,137 @@
+"""One contract for every energy: values, scores, transformations, errors."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import neb_ppl as neb
+
+SHAPE = (2, 3)
+
+
+def network(**settings):
+    return neb.MLP(hidden=8, blocks=1, **settings)
+
+
+def build(name, sigma=0.4, seed=0):
+    """An energy by name; another seed gives other leaves of the same shapes."""
+    key = jax.random.key(seed)
+    x = np.random.default_rng(seed).normal(size=(20, *SHAPE))
+    params = jnp.arange(1.0, 7.0).reshape(SHAPE) + seed
+    return {
+        "mixture": lambda: neb.gaussian_mixture([0.7, 0.3], x[:2], np.ones(2), sigma),
+        "kernel density": lambda: neb.kernel_density(x, sigma, chunk_size=8),
+        "network": lambda: neb.deen(key, SHAPE, sigma, network=network()),
+        "noise level": lambda: neb.noise_conditional(
+            key, SHAPE, (0.1, 1.0), network=network(conditional=True)
+        ).at(sigma),
+        "foreign": lambda: neb.from_energy(
+            weighted, sigma, params=params, shift=0.5, scale=2.0, event_shape=SHAPE
+        ),
+    }[name]()
+
+
+def weighted(params, u):
+    return 0.5 * jnp.sum(params * u**2)
+
+
+NAMES = ["mixture", "kernel density", "network", "noise level", "foreign"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", NAMES)
+def test_values_scores_and_transformations(name, dtype):
+    with jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext():
+        energy = build(name)
+        y = jax.random.normal(jax.random.key(1), (4, *SHAPE))
+        assert energy(y[0]).shape == ()
+        assert energy(y[0]).dtype == energy.score(y[0]).dtype == jnp.dtype(dtype)
+        batch = jax.jit(jax.vmap(energy.score))(y)
+        assert jnp.allclose(batch[2], energy.score(y[2]), atol=1e-5)
+        assert jnp.allclose(-jax.grad(energy)(y[0]), energy.score(y[0]))
+        leaves, structure = jax.tree.flatten(energy)
+        assert jax.tree.unflatten(structure, leaves)(y[0]) == energy(y[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_new_leaves_do_not_retrace(name):
+    phi = jax.jit(lambda energy, y: energy(y))
+    y = jnp.ones(SHAPE)
+    values = [float(phi(build(name, sigma, seed), y)) for sigma, seed in ((0.4, 0), (0.5, 1))]
+    assert phi._cache_size() == 1
+    assert values[0] != values[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_is_refused_with_the_way_out(name):
+    with pytest.raises(neb.errors.EventShapeError, match=r"\(5, 2, 3\).*\(2, 3\).*jax\.vmap"):
+        build(name)(jnp.zeros((5, *SHAPE)))
+    with pytest.raises(neb.errors.EventShapeError, match=r"\(6,\)"):
+        neb.bayes_estimator(build(name), jnp.zeros(6))
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, np.nan, np.inf, [0.1, 0.2]])
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_sigma_is_refused_at_construction(name, sigma):
+    """Row 3: never inside jit."""
+    with pytest.raises(ValueError, match="sigma must"):
+        build(name, sigma)
+
+
+def test_images_take_the_unet_and_differentiate_twice():
+    for shape in ((16, 16), (16, 16, 3)):
+        energy = neb.deen(jax.random.key(0), shape, 0.3)
+        assert isinstance(energy.network, neb.UNet)
+        y = jax.random.normal(jax.random.key(1), shape)
+        v = jax.random.normal(jax.random.key(2), shape)
+        product = jax.jvp(jax.grad(energy), (y,), (v,))[1]
+        assert jnp.isfinite(product).all()
+        assert float(jnp.abs(product).max()) > 0
+    with pytest.raises(neb.errors.EventShapeError, match="divisible by 4"):
+        neb.deen(jax.random.key(0), (18, 18), 0.3, network=neb.UNet())
+
+
+def test_both_convolutions_agree():
+    from neb_ppl.energies.layers import _lax_convolve, _matrix_convolve
+
+    x = jax.random.normal(jax.random.key(0), (6, 8, 3))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 5))
+    assert jnp.allclose(_matrix_convolve(x, kernel), _lax_convolve(x, kernel), atol=1e-4)
+
+
+def test_a_large_kernel_density_fits_in_bounded_memory():
+    """60,000 x 784 with 256 queries: the gradient's temporaries stay far below 2 GiB."""
+    x = np.zeros((60_000, 784), np.float32)
+    x[:, 0] = np.linspace(0, 1, len(x))
+    energy = neb.kernel_density(x, 0.3)
+    queries = jax.ShapeDtypeStruct((256, 784), jnp.float32)
+    compiled = jax.jit(lambda e, y: jax.vmap(e.score)(y)).lower(energy, queries).compile()
+    memory = compiled.memory_analysis()
+    used = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    assert used < 2**31
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([0.5, 0.6], np.zeros((2, 2)), np.ones(2)), "sum to 1"),
+        (([1.0], np.zeros((2, 2)), np.ones(2)), "shapes"),
+        (([1.0], np.zeros((1, 2)), -np.ones(1)), "positive semi-definite"),
+        (([1.0], np.zeros((1, 2)), np.array([[[1.0, 0.5], [0.0, 1.0]]])), "symmetric"),
+        (([1.0], np.zeros((1, 2)), np.ones((1, 3))), "covariances must have shape"),
+    ],
+)
+def test_bad_mixtures(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        neb.gaussian_mixture(*arguments, 0.3)
+
+
+def test_bad_kernel_densities():
+    with pytest.raises(neb.errors.NonFiniteDataError, match=r"1 .*\(1, 0\)"):
+        neb.kernel_density(np.array([[0.0], [np.nan]]), 0.3)
+    for x in (np.zeros((0, 2)), np.zeros(3)):
+        with pytest.raises(neb.errors.EventShapeError):
+            neb.kernel_density(x, 0.3)

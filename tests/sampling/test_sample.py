@@ -1,0 +1,204 @@
+"""sample: exact continuation, exact reproducibility, faults counted and named."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gates.oracles import mixture
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import neb_ppl as neb
+from neb_ppl.errors import EventShapeError, InvalidArgumentError, StartError, WalkError
+from neb_ppl.sampling import engine
+
+ORACLE = mixture(3, 0.5)
+KEY = jax.random.key(7)
+START = ORACLE.sample(jax.random.key(1), (4,))
+
+
+def run(walk=None, model=ORACLE, start=START, key=KEY, **settings):
+    settings = {"num_samples": 30, "steps_per_jump": 2, "progress_bar": False} | settings
+    return neb.sample(key, model, walk, start, **settings)
+
+
+@pytest.mark.parametrize(
+    "walk", [neb.ULA(), neb.KineticLangevin(), neb.KineticLangevin(scheme="ABOBA"), neb.MALA(),
+             neb.GHMC()]
+)  # fmt: skip
+def test_going_on_is_bit_identical_to_one_long_run(walk):
+    whole = run(walk, num_samples=50)
+    first = run(walk, num_samples=13)
+    same_key = run(walk, start=first.state, num_samples=37)
+    no_key = run(None, start=first.state, key=None, num_samples=37)
+    for rest in (same_key, no_key):
+        assert np.array_equal(whole.y, np.concatenate([first.y, rest.y], axis=1))
+        assert np.array_equal(whole.x, np.concatenate([first.x, rest.x], axis=1))
+
+
+def test_a_new_key_goes_on_with_fresh_noise():
+    first = run(neb.ULA())
+    assert not np.array_equal(
+        run(neb.ULA(), start=first.state).y, run(None, start=first.state, key=jax.random.key(8)).y
+    )
+
+
+def test_the_bar_and_the_chunks_change_nothing(monkeypatch):
+    plain = run(neb.MALA())
+    assert np.array_equal(plain.y, run(neb.MALA(), progress_bar=True).y)
+    monkeypatch.setattr(engine, "BUFFER_DRAWS", 4)
+    assert np.array_equal(plain.y, run(neb.MALA()).y)
+
+
+def test_a_chains_draws_do_not_depend_on_the_others():
+    fewer = run(neb.KineticLangevin(), start=START[:2])
+    assert np.allclose(run(neb.KineticLangevin()).y[:2], fewer.y, atol=1e-5)
+
+
+def test_two_devices_give_the_draws_of_one():
+    devices = np.array(jax.devices()[:2])
+    assert len(devices) == 2
+    mesh = jax.sharding.Mesh(devices, ("chains",), axis_types=(AxisType.Auto,))
+    spread = jax.device_put(START, NamedSharding(mesh, PartitionSpec("chains")))
+    assert np.allclose(
+        run(neb.KineticLangevin(), start=spread).y, run(neb.KineticLangevin()).y, atol=1e-5
+    )
+
+
+def test_walk_jump_by_hand_under_jit_vmap_and_grad():
+    """Row 22: public pure functions compose with JAX's transformations."""
+    algorithm = neb.walk_jump(ORACLE, neb.ULA(), steps_per_jump=3)
+    state = jax.vmap(algorithm.init)(START)
+    keys = jax.random.split(KEY, 4)
+    state, info = jax.jit(jax.vmap(algorithm.step))(keys, state)
+    assert jnp.allclose(info.x[0], neb.bayes_estimator(ORACLE, state.position[0]), atol=1e-6)
+
+    def end(step_size):
+        algorithm = neb.walk_jump(ORACLE, neb.ULA(step_size), steps_per_jump=3)
+        return algorithm.step(KEY, algorithm.init(START[0]))[1].x.sum()
+
+    difference = float(end(0.0201) - end(0.0199)) / 0.0002
+    assert float(jax.grad(end)(0.02)) == pytest.approx(difference, rel=0.05)
+
+
+def test_jumps_are_the_models_unless_another_is_given():
+    result = run(neb.MALA(), jump=neb.stochastic_jump)
+    assert result.settings["jump"] == "stochastic_jump"
+    assert (result.info["num_clamped"] == 0).all()
+    mine = run(neb.MALA(), jump=lambda key, model, y: 2 * y)
+    assert np.allclose(mine.x, 2 * mine.y)
+    aboba = run(neb.KineticLangevin(scheme="ABOBA"))
+    exact = jax.vmap(jax.vmap(ORACLE.posterior_mean))(aboba.y)
+    assert np.allclose(aboba.x, exact, atol=1e-5)
+
+
+def test_adaptation_reaches_its_target_from_a_bad_start():
+    for walk in (neb.MALA(), neb.HMC(), neb.GHMC()):
+        result = run(walk, num_samples=200, num_warmup=600)
+        rate = result.info["acceptance_rate"].mean()
+        assert abs(rate - walk.target_acceptance) < 0.06
+    assert run(neb.MALA(0.1), num_warmup=50).info["step_size"][0, 0] == np.float32(0.1)
+
+
+def test_starts():
+    data = neb.start_at_data(KEY, ORACLE, ORACLE.sample_clean(KEY, (10,)), 20)
+    noise = neb.start_at_noise(KEY, ORACLE, 20)
+    assert data.shape == noise.shape == (20, 3)
+    with pytest.raises(InvalidArgumentError, match="num_chains must be at least 1; got 0"):
+        neb.start_at_noise(KEY, ORACLE, 0)
+    with pytest.raises(EventShapeError, match="event_shape"):
+        neb.start_at_noise(KEY, neb.from_energy(jnp.sum, 0.3), 2)
+
+
+def test_a_diverging_chain_is_frozen_and_marked_and_the_others_go_on():
+    """Row 7."""
+    bad = neb.from_score(lambda y: jnp.where(y[0] > 5, y**3, -y), 0.5, event_shape=(3,))
+    start = START.at[2].set(9.0)
+    result = run(neb.ULA(0.05), bad, start)
+    assert result.info["diverging"][:, -1].tolist() == [False, False, True, False]
+    assert np.isfinite(result.y).all()
+    assert (result.y[2, -1] == result.y[2, -2]).all()
+    assert (result.y[0, -1] != result.y[0, -2]).any()
+    with pytest.raises(WalkError, match="all 4 chains"):
+        run(neb.ULA(0.05), bad, START.at[:].set(9.0))
+
+
+def holed(edge):
+    return neb.from_energy(
+        lambda y: jnp.where(y[0] > edge, jnp.nan, ORACLE(y)), 0.5, event_shape=(3,)
+    )
+
+
+def test_energies_that_are_not_finite_are_rejected_and_counted():
+    """Row 8: a warning above 0.1 %, an error above 10 %."""
+    start = jnp.clip(START, -2, 0.2)
+    with pytest.warns(neb.errors.WalkWarning, match="not finite; they were rejected"):
+        result = run(neb.MALA(0.05), holed(1.2), start, num_samples=300)
+    assert result.info["nonfinite"].sum() > 0
+    assert result.y[..., 0].max() <= 1.2
+    with pytest.raises(WalkError, match="energy that is not finite"):
+        run(neb.MALA(0.2), holed(0.25), start, num_samples=300)
+
+
+def test_a_bad_start_is_refused_by_name():
+    """Row 9: energy and score apart, and the leaf of a tree."""
+    with pytest.raises(StartError, match=r"energy at initial .* 1 of 4 chains \(1\)"):
+        run(neb.MALA(0.1), holed(0.5), jnp.zeros((4, 3)).at[1].set(2.0))
+    kink = neb.from_energy(lambda y: jnp.sum(jnp.sqrt(y)), 0.5, event_shape=(3,))
+    with pytest.raises(StartError, match="score at initial"):
+        run(neb.ULA(0.1), kink, jnp.zeros((4, 3)))
+    with pytest.raises(StartError, match=r"position at initial\['b'\]"):
+        run(neb.HMC(0.1), lambda z: z["a"] ** 2 + z["b"] ** 2,
+            {"a": jnp.zeros(2), "b": jnp.array([0.0, np.inf])})  # fmt: skip
+
+
+def test_a_step_that_never_moves_is_stopped():
+    """Row 10: says the step, sigma and a suggestion."""
+    with pytest.raises(WalkError, match=r"accepted 0.*step_size=1e\+06 \(sigma=0.5\).*try 1e\+05"):
+        run(neb.MALA(1e6), num_samples=300)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_samples": 0}, "num_samples must be a whole number of at least 1; got 0"),
+        ({"steps_per_jump": 0}, "steps_per_jump must be"),
+        ({"num_samples": 2.5}, "got 2.5"),
+        ({"num_warmup": -1}, "num_warmup must be at least 0; got -1"),
+        ({"key": None}, "may be None only"),
+        ({"start": jnp.zeros((0, 3))}, "at least one chain"),
+    ],
+)
+def test_bad_arguments(settings, message):
+    """Row 23."""
+    with pytest.raises(InvalidArgumentError, match=message):
+        run(neb.ULA(), **settings)
+
+
+def test_a_start_without_a_chain_axis():
+    with pytest.raises(EventShapeError, match=r"initial has shape \(3,\).*initial\[None\]"):
+        run(neb.ULA(), start=jnp.zeros(3))
+
+
+def test_going_on_ignores_nothing():
+    state = run(neb.ULA()).state
+    with pytest.raises(InvalidArgumentError, match="state was made by"):
+        run(neb.ULA(0.3), start=state)
+    with pytest.raises(InvalidArgumentError, match="state was made by"):
+        run(neb.MALA(), start=state)
+    with pytest.raises(InvalidArgumentError, match="num_warmup must be 0"):
+        run(neb.ULA(), start=state, num_warmup=5)
+
+
+def test_an_interrupt_returns_what_was_drawn(monkeypatch):
+    real, calls = engine.draw_chunk, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(engine, "draw_chunk", interrupted)
+    result = run(neb.ULA(), num_samples=100)
+    assert not result.is_complete
+    assert result.num_samples == result.x.shape[1] == 8

@@ -1,0 +1,54 @@
+"""Jump noise: dense and Lanczos agree, bad eigenvalues are clamped and counted."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gates.oracles import mixture
+
+import neb_ppl as neb
+
+
+def test_lanczos_is_the_dense_square_root():
+    """20 products in 200 dimensions: to 1 % of the noise; all 200: to rounding."""
+    with jax.enable_x64(True):
+        energy = mixture(200, 0.5, radius=2.0)
+        y = energy.sample(jax.random.key(1))
+        dense = neb.jump_noise(jax.random.key(2), energy, y, dense_size=500).noise
+        for steps, tolerance in ((20, 1e-2), (60, 1e-3), (200, 1e-6)):
+            fast = neb.jump_noise(jax.random.key(2), energy, y, lanczos_steps=steps).noise
+            assert jnp.linalg.norm(fast - dense) < tolerance * jnp.linalg.norm(dense)
+
+
+def test_lanczos_survives_an_exhausted_space():
+    """A covariance with one eigenvalue: the Krylov space has one dimension."""
+    energy = neb.gaussian_mixture([1.0], np.zeros((1, 200)), np.array([0.5]), 0.5)
+    out = neb.jump_noise(jax.random.key(2), energy, jnp.ones(200))
+    dense = neb.jump_noise(jax.random.key(2), energy, jnp.ones(200), dense_size=500)
+    assert jnp.allclose(out.noise, dense.noise, atol=1e-4)
+    assert out.num_clamped == dense.num_clamped == 0
+
+
+@pytest.mark.parametrize("d", [4, 200])
+def test_impossible_curvature_is_clamped_and_counted(d):
+    """Curvature above 1/sigma^2 along 3 axes cannot belong to a smoothed density."""
+    curvature = jnp.ones(d).at[:3].set(9.0)
+    energy = neb.from_energy(lambda y: 0.5 * jnp.sum(curvature * y**2), 0.5, event_shape=(d,))
+    out = neb.jump_noise(jax.random.key(0), energy, jnp.ones(d))
+    assert jnp.isfinite(out.noise).all()
+    assert out.min_eigenvalue < -1
+    assert out.num_clamped == 3 if d == 4 else 1 <= out.num_clamped <= 3
+    assert jnp.abs(out.noise[:3]).max() < 1e-3 if d == 4 else True
+
+
+def test_images_allocate_no_square_matrix():
+    energy = neb.deen(jax.random.key(0), (64, 64), 0.3)
+    y = jax.ShapeDtypeStruct((64, 64), jnp.float32)
+    jump = jax.jit(lambda k, e, y: neb.stochastic_jump(k, e, y))
+    memory = jump.lower(jax.random.key(1), energy, y).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 4 * (64 * 64) ** 2 / 2
+
+
+def test_integers_are_not_smoothed_silently():
+    with pytest.raises(neb.errors.InvalidArgumentError, match=r"uint8.*x / 255"):
+        neb.smooth(jax.random.key(0), np.zeros((2, 2), np.uint8), 0.3)

@@ -1,0 +1,105 @@
+"""One contract for every walk, and errors in words."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gates.oracles import mixture
+
+import neb_ppl as neb
+
+WALKS = {
+    "ULA": neb.ULA(),
+    "BAOAB": neb.KineticLangevin(),
+    "ABOBA": neb.KineticLangevin(scheme="ABOBA"),
+    "OBABO": neb.KineticLangevin(scheme="OBABO"),
+    "cheng": neb.KineticLangevin(scheme="cheng"),
+    "MALA": neb.MALA(),
+    "HMC": neb.HMC(num_integration_steps=3),
+    "NUTS": neb.NUTS(max_num_doublings=3),
+    "GHMC": neb.GHMC(),
+    "MCLMC": neb.MCLMC(),
+}
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_a_walk_is_a_blackjax_algorithm_usable_alone(name):
+    energy = mixture(3, 0.5)
+    algorithm = WALKS[name](energy)
+    state = algorithm.init(jnp.zeros(3), jax.random.key(0))
+    new, info = jax.jit(algorithm.step)(jax.random.key(1), state)
+    assert new.position.shape == (3,)
+    assert jnp.isfinite(new.position).all()
+    assert not bool(WALKS[name].stats(info)["diverging"])
+    again, _ = jax.jit(algorithm.step)(jax.random.key(1), state)
+    assert jnp.array_equal(new.position, again.position)
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_positions_may_be_trees(name):
+    walk = WALKS[name].resolve(jnp.asarray(1.0), 4)
+    algorithm = walk(lambda z: 0.5 * jnp.sum(z["a"] ** 2) + 0.5 * z["b"] ** 2)
+    start = {"a": jnp.ones(3), "b": jnp.ones(())}
+    state = algorithm.init(start, jax.random.key(0))
+    new, _ = algorithm.step(jax.random.key(1), state)
+    assert jax.tree.structure(new.position) == jax.tree.structure(start)
+
+
+def test_one_step_of_ula_is_blackjax_mala_without_rejection():
+    """The convention of h is BlackJAX's: same key, same proposal."""
+    import blackjax
+
+    energy = mixture(3, 0.5)
+    mala = blackjax.mala(lambda y: -energy(y), 0.01)
+    state, info = mala.step(jax.random.key(5), mala.init(jnp.ones(3)))
+    assert info.is_accepted
+    key_noise, _ = jax.random.split(jax.random.key(5))
+    ula = neb.ULA(0.01)(energy)
+    ours, _ = ula.step(key_noise, ula.init(jnp.ones(3)))
+    assert jnp.allclose(ours.position, state.position, atol=1e-6)
+
+
+def test_mala_is_blackjax_mala_in_law():
+    """One leapfrog of sqrt(2 h): the same drift, and the same acceptance of the same proposal."""
+    import blackjax
+
+    energy, h, y = mixture(3, 0.5), 0.2, jnp.ones(3)
+    theirs, ours = blackjax.mala(lambda y: -energy(y), h), neb.MALA(h)(energy)
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    a = jax.vmap(lambda k: theirs.step(k, theirs.init(y)))(keys)
+    b = jax.vmap(lambda k: ours.step(k, ours.init(y, k)))(keys)
+    for left, right in ((a[0].position, b[0].position), (a[1].acceptance_rate[:, None],
+                         b[1].acceptance_rate[:, None])):  # fmt: skip
+        left, right = np.asarray(left), np.asarray(right)
+        error = np.sqrt((left.var(0) + right.var(0)) / len(keys))
+        assert (np.abs(left.mean(0) - right.mean(0)) < 5 * error).all()
+
+
+def test_defaults_come_from_sigma():
+    energy = mixture(8, 0.4)
+    assert neb.ULA().resolve(energy.sigma, 8).step_size == pytest.approx(0.4**2 / 8)
+    kinetic = neb.KineticLangevin().resolve(energy.sigma, 8)
+    assert (kinetic.step_size, kinetic.friction) == (pytest.approx(0.2), pytest.approx(2.5))
+    assert neb.MALA().resolve(energy.sigma, 8).step_size == pytest.approx(0.08)
+
+
+@pytest.mark.parametrize(
+    ("walk", "message"),
+    [
+        (neb.ULA(-0.1), "step_size must be positive and finite; got -0.1"),
+        (neb.MALA(np.nan), "step_size must be positive"),
+        (neb.KineticLangevin(friction=0.0), "friction must be positive"),
+        (neb.KineticLangevin(scheme="BAB"), "scheme must be a word"),
+        (neb.KineticLangevin(scheme="BAOX"), "scheme must be a word"),
+    ],
+)
+def test_bad_tuning(walk, message):
+    with pytest.raises(neb.errors.InvalidArgumentError, match=message):
+        walk(mixture(2, 0.4))
+
+
+def test_a_potential_without_sigma_needs_a_step():
+    with pytest.raises(neb.errors.InvalidArgumentError, match="needs step_size and friction"):
+        neb.KineticLangevin()(lambda y: jnp.sum(y**2))
+    with pytest.raises(neb.errors.InvalidArgumentError, match=r"init\(position, rng_key\)"):
+        neb.KineticLangevin()(mixture(2, 0.4)).init(jnp.zeros(2))
