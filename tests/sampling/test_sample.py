@@ -202,3 +202,13 @@ def test_an_interrupt_returns_what_was_drawn(monkeypatch):
     result = run(neb.ULA(), num_samples=100)
     assert not result.is_complete
     assert result.num_samples == result.x.shape[1] == 8
+
+
+def test_a_start_on_another_scale_warns():
+    """Row 5."""
+    x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+    energy = neb.deen(KEY, (3,), 0.5, network=neb.MLP(hidden=8, blocks=1))
+    energy, _ = neb.fit(KEY, energy, x, num_steps=2, progress_bar=False)
+    with pytest.warns(neb.errors.DataRangeWarning, match="initial"):
+        run(neb.ULA(), energy, 255 * START)
+    run(neb.ULA(), energy, START)
