@@ -7,6 +7,7 @@ import numpy as np
 
 from neb_ppl.diagnostics.arviz import effective_sample_size, rhat
 from neb_ppl.sampling import SampleResult
+from neb_ppl.types import ArrayLike
 
 __all__ = ["Diagnosis", "Finding", "diagnose", "stuck_chains"]
 
@@ -14,6 +15,7 @@ STUCK_DRAWS = 20
 MAX_RHAT = 1.05
 MIN_ESS = 100
 MAX_QUANTITIES = 16
+MAX_OUTSIDE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Diagnosis:
         return "\n".join([*table, "", *map(str, self.findings), verdict])
 
 
-def diagnose(result: SampleResult) -> Diagnosis:
+def diagnose(result: SampleResult, reference: ArrayLike | None = None) -> Diagnosis:
     """Judge a run in the order in which faults hide each other.
 
     Stuck and diverging chains come first: ArviZ gives a chain that never moved an effective sample
@@ -70,6 +72,10 @@ def diagnose(result: SampleResult) -> Diagnosis:
     Parameters
     ----------
     result : SampleResult
+    reference : array, optional
+        Energies phi of fresh ``data + noise``. A walk on a learned energy can settle where no data
+        are, with every chain in agreement: R-hat cannot see that, the energies can. A problem if
+        more than a tenth of the last draws lies outside their central 98 %.
 
     Returns
     -------
@@ -90,6 +96,8 @@ def diagnose(result: SampleResult) -> Diagnosis:
         findings.append(Finding(True, f"only {result.num_samples} draws: nothing can be judged."))
     else:
         findings += _convergence(result, y, numbers)
+    if reference is not None:
+        findings += _elsewhere(result, np.asarray(reference), numbers)
     findings += _meaning(result)
     return Diagnosis(tuple(findings), numbers)
 
@@ -208,6 +216,22 @@ def _convergence(result: SampleResult, y: np.ndarray, numbers: dict) -> list[Fin
             )
         )
     return findings
+
+
+def _elsewhere(result: SampleResult, reference: np.ndarray, numbers: dict) -> list[Finding]:
+    """Whether the second half of the draws has the energies of data + noise."""
+    energies = -result.info["lp"][:, result.num_samples // 2 :]
+    low, high = np.quantile(reference, [0.01, 0.99])
+    outside = float(((energies < low) | (energies > high)).mean())
+    numbers["energies unlike data's"] = outside
+    if outside <= MAX_OUTSIDE:
+        return []
+    where = "below" if np.median(energies) < np.median(reference) else "above"
+    seen = (
+        f"{outside:.0%} of the later draws have an energy unlike that of data + noise (the median "
+        f"is {where}): the walk has settled where no data are."
+    )
+    return [Finding(True, seen, "use a larger sigma, start_at_data and short walks, or an MLP.")]
 
 
 def _quantities(y: np.ndarray) -> np.ndarray:

@@ -105,3 +105,16 @@ def test_large_events_and_dict_positions():
     start = {"a": jnp.zeros((4, 3)), "b": jnp.zeros(4)}
     result = run(model=potential, walk=neb.HMC(0.7), start=start)
     assert diagnose(result).ok
+
+
+def test_a_walk_that_settles_where_no_data_are_is_flagged():
+    """Chains that agree with each other, on another density than the data's."""
+    y = ORACLE.sample(jax.random.key(9), (1_000,))
+    reference = jax.vmap(ORACLE)(y)
+    assert diagnose(run(), reference).ok
+    deeper = neb.gaussian_mixture([1.0], ORACLE.mean()[None] + 2.5, np.array([0.01]), 0.6)
+    elsewhere = run(model=deeper, start=deeper.sample(jax.random.key(0), (4,)))
+    assert diagnose(elsewhere).ok
+    lp = -jax.vmap(jax.vmap(ORACLE))(elsewhere.y)
+    moved = dataclasses.replace(elsewhere, info=elsewhere.info | {"lp": np.asarray(lp)})
+    assert "settled where no data are" in str(diagnose(moved, reference))
