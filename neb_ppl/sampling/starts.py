@@ -6,12 +6,12 @@ import jax.numpy as jnp
 from neb_ppl.energies.base import SmoothedScore
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.estimators import smooth
-from neb_ppl.types import Array, PRNGKey
+from neb_ppl.types import Array, ArrayLike, PRNGKey
 
 __all__ = ["start_at_data", "start_at_noise"]
 
 
-def start_at_data(rng_key: PRNGKey, model: SmoothedScore, x: Array, num_chains: int) -> Array:
+def start_at_data(rng_key: PRNGKey, model: SmoothedScore, x: ArrayLike, num_chains: int) -> Array:
     """Random data points with the model's noise: draws of y itself, shape ``(chains, *event)``.
 
     Points are drawn without replacement where there are enough of them.

@@ -1,4 +1,4 @@
-"""G2: MALA on the exact smoothed mixture, and six broken kernels that must fail.
+"""G2: MALA on the exact smoothed mixture, and seven broken kernels that must fail.
 
 16 chains from exact draws of y; effective sample size at least 600; acceptance .5 to .7. Then
 
@@ -126,8 +126,10 @@ class Broken(neb.MALA):
             accept = jnp.log(uniform) < log_accept
             accept = True if fault == "no accept/reject" else accept
             kept = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state)
-            if fault == "stale gradient":
+            if fault == "frozen gradient":
                 kept = kept._replace(logdensity_grad=state.logdensity_grad)
+            if fault == "stale gradient":
+                kept = kept._replace(logdensity_grad=density(state.position)[1])
             return kept, jnp.minimum(1.0, jnp.exp(log_accept))
 
         return blackjax.base.SamplingAlgorithm(init, step)
@@ -142,6 +144,7 @@ FAULTS = [
     "flipped proposal ratio",
     "noise sqrt(h)",
     "stale gradient",
+    "frozen gradient",
     "reused key",
 ]
 STEP = 0.25
@@ -155,5 +158,6 @@ def test_the_written_out_kernel_without_a_fault_passes():
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_mutants_fail(fault):
+    """By the law of their draws: too few effective draws alone is no verdict on a kernel."""
     energy, result = draw(2, Broken(STEP, fault=fault), 4)
-    assert failures(energy, result.y) != []
+    assert [name for name in failures(energy, result.y) if not name.startswith("ESS")]
