@@ -53,13 +53,11 @@ def rows(energy, x, sigma: str, out: Path) -> None:
     neb.plots.image_rows(picture, caption).savefig(out / f"mnist-rows-{sigma}.png", dpi=110)
 
 
-def film(energy, out: Path) -> None:
-    """One chain of kinetic Langevin dynamics from pure noise, a jump every 20 steps."""
-    start = neb.start_at_noise(jax.random.key(1), energy, 2)
+def film(energy, x, out: Path) -> None:
+    """One chain of kinetic Langevin dynamics from a test image, a jump every 20 steps."""
+    start = neb.start_at_data(jax.random.key(1), energy, x, 2)
     walk = neb.KineticLangevin()
-    result = neb.sample(
-        jax.random.key(2), energy, walk, start, num_samples=100, num_warmup=200, steps_per_jump=20
-    )
+    result = neb.sample(jax.random.key(2), energy, walk, start, num_samples=60, steps_per_jump=20)
     show("walk", "0.3", result.x)
     neb.plots.film_strip(result.x[0], 20).savefig(out / "mnist-film.png", dpi=110)
 
@@ -76,7 +74,7 @@ def main() -> None:
         energy = neb.load_energy(options.energies / f"mnist-{sigma}.safetensors")
         rows(energy, x, sigma, options.out)
         if sigma == "0.3":
-            film(energy, options.out)
+            film(energy, x, options.out)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,14 @@ solves the discrete Lyapunov equation ``S = M S M^T + Q``, built here from the l
 start from S itself, so that no warm-up is needed, and the empirical variance over chains and time
 must lie within 5 standard errors of it, the error taken between independent chains: a false alarm
 in about 6e-7 a comparison.
+
+The position variance of BAOAB, ABOBA and OBABO does not depend on friction at all, so M and Q are
+checked by themselves too: M by differences of one step (1e-12, float64, nothing random), Q and S
+with positions and momenta over independent keys and chains (5 exact standard errors).
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.linalg import expm, solve_discrete_lyapunov
@@ -17,6 +22,7 @@ import neb_ppl as neb
 S2 = 0.8
 CHAINS, DRAWS = 512, 400
 STEPS = [0.1, 0.5, 1.0, 1.4]
+SCHEMES = ["BAOAB", "ABOBA", "OBABO", "cheng", "ABO"]
 
 
 def recursion(scheme: str, dt: float, friction: float) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +77,7 @@ def starts(variance: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dt", STEPS)
-@pytest.mark.parametrize("scheme", ["BAOAB", "ABOBA", "OBABO", "cheng", "ABO"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_kinetic_schemes(scheme, dt):
     if scheme == "cheng":
         dt = dt / 2  # it is unstable at 1.4
@@ -106,6 +112,88 @@ def test_friction_convention_mutant_fails():
     right = neb.KineticLangevin(dt, friction, scheme="cheng")
     assert abs(standard_errors_off(right, variance, starts(variance))) < 5
     assert abs(standard_errors_off(wrong, variance, starts(variance))) > 5
+
+
+def potential(y):
+    return jnp.sum(y**2) / (2 * S2)
+
+
+def one_step(walk):
+    """A step as a function of (position, momentum) and the key, both as arrays of 2."""
+    algorithm = walk(potential)
+
+    def step(z, key):
+        state = algorithm.init(z[:1], key)._replace(momentum=z[1:])
+        new, _ = algorithm.step(key, state)
+        return jnp.concatenate([new.position, new.momentum])
+
+    return step
+
+
+def step_matrix(walk) -> np.ndarray:
+    """M of the walk's own step, which is affine in (position, momentum) at a fixed key."""
+    step, key = one_step(walk), jax.random.key(0)
+    return np.stack([step(e, key) - step(jnp.zeros(2), key) for e in jnp.eye(2)], axis=1)
+
+
+def covariance_z(z: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """z-scores of second moments of independent centred Gaussian pairs, shape (n, 2)."""
+    z = np.asarray(z, np.float64)
+    variances = np.outer(truth.diagonal(), truth.diagonal()) + truth**2
+    return (z.T @ z / len(z) - truth) / np.sqrt(variances / len(z))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_one_step_is_the_recursion(scheme):
+    """Kills both friction conventions and a share of the step that is wrong in any letter."""
+    dt, friction = 0.5, 1.5
+    matrix, noise = recursion(scheme, dt, friction)
+    with jax.enable_x64(True):
+        walk = neb.KineticLangevin(dt, friction, scheme=scheme)
+        assert np.abs(step_matrix(walk) - matrix).max() < 1e-12
+        for wrong in (friction / dt, friction / 2):
+            mutant = neb.KineticLangevin(dt, wrong, scheme=scheme)
+            assert np.abs(step_matrix(mutant) - matrix).max() > 1e-2
+        keys = jax.random.split(jax.random.key(1), 50_000)
+        z = jax.vmap(one_step(walk), (None, 0))(jnp.zeros(2), keys)
+    assert np.abs(covariance_z(z, noise)).max() < 5
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_positions_and_momenta_together(scheme):
+    dt, friction, chains = 0.7, 1.5, 20_000
+    walk = neb.KineticLangevin(dt, friction, scheme=scheme)
+    start = np.random.default_rng(1).normal(size=(chains, 1))
+    energy = neb.from_energy(potential, 1.0, event_shape=(1,))
+    state = neb.sample(
+        jax.random.key(4), energy, walk, start, num_samples=1, steps_per_jump=200,
+        progress_bar=False,
+    ).state.kernel  # fmt: skip
+    z = np.concatenate([state.position, state.momentum], axis=1)
+    truth = stationary(scheme, dt, friction)
+    assert np.abs(covariance_z(z, truth)).max() < 5
+    assert np.abs(covariance_z(z, 1.1 * truth)).max() > 5
+
+
+@pytest.mark.parametrize("a", [1e-6, 1e-4, 1e-2, 0.4, 0.6, 3.0])
+def test_chengs_noise_in_float32_is_its_closed_form(a):
+    """Q of a float32 step at friction * dt = a, entries scaled to unit size: 5 standard errors."""
+    dt, friction = np.float32(a), np.float32(1.0)
+    noise = _cheng_noise(float(dt))
+    walk = neb.KineticLangevin(dt, friction, scheme="cheng")
+    keys = jax.random.split(jax.random.key(5), 50_000)
+    z = np.asarray(jax.vmap(one_step(walk), (None, 0))(jnp.zeros(2), keys), np.float64)
+    size = np.sqrt(noise.diagonal())
+    assert np.abs(covariance_z(z / size, noise / np.outer(size, size))).max() < 5
+
+
+def _cheng_noise(a: float) -> np.ndarray:
+    """Noise of (y, v) at unit friction, every entry by its own convergent series in float64."""
+    k = np.arange(1.0, 80.0)
+    terms = np.cumprod(-a / k)  # (-a)^k / k!
+    m, twice = -np.expm1(-a), -np.expm1(-2 * a)
+    var_y = float(np.sum((terms * (4 - 2.0**k))[2:]))
+    return np.array([[var_y, m**2], [m**2, twice]])
 
 
 def test_the_noise_of_chengs_step_keeps_its_digits_at_tiny_steps():

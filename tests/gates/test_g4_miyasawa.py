@@ -45,6 +45,30 @@ def test_the_mean_of_the_jumps_is_the_mean_of_x(pairs):
     assert np.abs(z(estimates(energy, y) - energy.mean())).max() < 5
 
 
+def covariance_gap(energy, x, y, factor: float = 1.0) -> np.ndarray:
+    """Terms of ``E[(X - xhat)(X - xhat)^T - Cov(X|Y)]``, with the Hessian's part times `factor`."""
+    covariance = jax.vmap(lambda event: neb.posterior_covariance(energy, event))(y)
+    prior = SIGMA**2 * jnp.eye(D)[None]
+    error = x - estimates(energy, y)
+    return np.asarray(
+        error[:, :, None] * error[:, None, :] - prior - factor * (covariance - prior)
+    )
+
+
+def test_the_errors_have_the_posterior_covariance(pairs):
+    """Mutants: no Hessian, its sign, sigma for sigma^2 in front of it."""
+    energy, x, y = pairs
+    few = (energy, x[:10_000], y[:10_000])
+    assert np.abs(z(covariance_gap(*few))).max() < 5
+    for factor in (0.0, -1.0, 1 / SIGMA):
+        assert np.abs(z(covariance_gap(*few, factor))).max() > 5
+
+
+@pytest.mark.parametrize("factor", [-1.0, 1 / SIGMA])
+def test_mutants_fail_the_risk_identity(pairs, factor):
+    assert np.abs(z(risk_gap(*pairs, factor))).max() > 5
+
+
 def test_the_risk_identity(pairs):
     energy, x, y = pairs
     gap = risk_gap(energy, x, y)
