@@ -5,6 +5,7 @@ JAX and the library are imported inside the commands, so that ``--help`` answers
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,8 +28,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+# No markup and no emoji: file names and messages hold brackets and colons of their own.
+console = Console(highlight=False, markup=False, emoji=False)
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
+show_tracebacks: ContextVar[bool] = ContextVar("show_tracebacks", default=False)
 
 
 class Source(StrEnum):
@@ -72,6 +75,14 @@ Step = Annotated[
 ]
 
 
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Learn the energy of a smoothed density, walk on it, jump back to clean space."""
+    show_tracebacks.set(debug)
+
+
 @app.command()
 def demo(
     data: Annotated[Source, typer.Option(help="Which images.")] = Source.digits,
@@ -108,7 +119,7 @@ def demo(
             seed=seed,
             progress_bar=progress,
         )
-        report = run_demo(settings, say=lambda phase: console.print(f"[bold]{phase}[/bold]"))
+        report = run_demo(settings, say=lambda phase: console.print(phase, style="bold"))
         _print_report(report, out)
 
 
@@ -182,6 +193,8 @@ def walk(
         if out.suffix not in (".npz", ".nc"):
             raise neb.errors.InvalidArgumentError(f"--out must end in .npz or .nc; got {out}.")
         _check_writable(out, overwrite=True)
+        if out.suffix == ".nc":
+            _check_netcdf()
         model = _one_level(neb.load_energy(energy))
         key_start, key_walk = jax.random.split(jax.random.key(seed))
         if start == "noise":
@@ -224,6 +237,8 @@ def denoise(
 
         import neb_ppl as neb
 
+        if target.suffix != ".npy":
+            raise neb.errors.InvalidArgumentError(f"the target must end in .npy; got {target}.")
         _check_writable(target, overwrite=True)
         model = _one_level(neb.load_energy(energy))
         loaded = neb.data.load_array(source)
@@ -278,7 +293,7 @@ def _clean_errors() -> Iterator[None]:
 
     def show(message: Any, category: type, *rest: Any, **options: Any) -> None:
         if issubclass(category, NebPPLWarning):
-            errors.print(f"[yellow]warning:[/yellow] {message}", soft_wrap=True)
+            errors.print(f"warning: {message}", style="yellow", soft_wrap=True)
         else:
             shown_by_python(message, category, *rest, **options)
 
@@ -288,7 +303,9 @@ def _clean_errors() -> Iterator[None]:
         try:
             yield
         except NebPPLError as error:
-            errors.print(f"[red]error:[/red] {error}", soft_wrap=True)
+            if show_tracebacks.get():
+                raise
+            errors.print(f"error: {error}", style="red", soft_wrap=True)
             raise typer.Exit(2) from None
 
 
@@ -346,6 +363,18 @@ def _check_writable(path: Path, overwrite: bool) -> None:
         raise CheckpointWriteError(f"cannot write to the folder {folder}.")
 
 
+def _check_netcdf() -> None:
+    """Before the walk: a missing engine would be found when its draws are to be saved."""
+    from neb_ppl.errors import InvalidArgumentError
+
+    try:
+        import h5netcdf  # noqa: F401
+    except ModuleNotFoundError:
+        raise InvalidArgumentError(
+            "--out with .nc needs h5netcdf: pip install h5netcdf, or write .npz."
+        ) from None
+
+
 def _folder(path: Path) -> Path:
     from neb_ppl.errors import CheckpointWriteError
 
@@ -366,7 +395,7 @@ def _save_draws(path: Path, result: "SampleResult") -> None:
     from neb_ppl.diagnostics import to_arviz
 
     path.unlink(missing_ok=True)
-    to_arviz(result).to_netcdf(str(path))
+    to_arviz(result).to_netcdf(str(path), engine="h5netcdf")
 
 
 def _table(*heading: str) -> Table:
@@ -386,7 +415,7 @@ def _print_report(report: Any, out: Path) -> None:
     table.add_row("time", f"{seconds:.0f} s: " + "; ".join(_phases(report.seconds)))
     console.print()
     console.print(table)
-    console.print(f"\nLook in [bold]{out}[/bold]:")
+    console.print(f"\nLook in {out}:", style="bold")
     for name, shows in report.files.items():
         console.print(f"  {name:<20} {shows}")
 

@@ -80,9 +80,11 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None] = print) -> Demo
     clock.start("Reading the data and choosing sigma")
     train, test = _load(settings)
     suggestion = suggest_sigma(train.x, fraction=settings.fraction)
-    sigma = settings.sigma or suggestion.sigma
+    sigma = suggestion.sigma if settings.sigma is None else settings.sigma
     clock.start(f"Learning the energy at sigma = {sigma:.3f}")
-    steps = settings.train_steps or TRAIN_STEPS.get(settings.data, IMAGE_STEPS)
+    steps = settings.train_steps
+    if steps is None:
+        steps = TRAIN_STEPS.get(settings.data, IMAGE_STEPS)
     batch_size = 128 if settings.data in TRAIN_STEPS else 32
     energy = deen(key_net, train.x.shape[1:], sigma)
     energy, history = fit(
@@ -236,7 +238,10 @@ def _pictures(
     figures = {
         "rows.png": (plots.image_rows(rows, told), "held-out images: clean, noisy, jump"),
         "film.png": (plots.film_strip(film, settings.steps_per_jump), "one chain's jumps in time"),
-        "energy.png": (plots.energy_trace(result, np.asarray(reference)), "energy of every chain"),
+        "energy.png": (
+            plots.energy_trace(result, np.asarray(reference)),
+            "energy along up to four chains",
+        ),
         "ranks.png": (plots.trace_and_rank(result), "traces, and ranks by chain"),
         "classes.png": (plots.class_visits(labels, mixing), "classes visited by each chain"),
         "training.png": (plots.training_curve(history, baselines), "loss and risk"),
@@ -251,11 +256,11 @@ def _pictures(
 
 
 def _save_draws(path: Path, result: SampleResult) -> dict[str, str]:
-    """The draws as netCDF where a netCDF engine is installed."""
+    """The draws as netCDF where a netCDF engine is installed; never those of an older run."""
+    path.unlink(missing_ok=True)
     try:
         import h5netcdf  # noqa: F401
     except ModuleNotFoundError:
         return {"(no draws.nc)": "install h5netcdf to save the draws for ArviZ"}
-    path.unlink(missing_ok=True)
     to_arviz(result).to_netcdf(str(path), engine="h5netcdf")
     return {"draws.nc": "the draws, for ArviZ"}

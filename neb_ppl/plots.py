@@ -93,7 +93,7 @@ def energy_trace(result: SampleResult, reference: ArrayLike | None = None) -> Fi
 def trace_and_rank(result: SampleResult, seed: int = 0) -> Figure:
     """Traces, and ranks by chain, of lp and of one fixed random projection of y.
 
-    A rank histogram that is flat in every chain says that the chains see the same distribution.
+    A row of ranks that is even in every chain says that the chains see the same distribution.
     """
     y = np.asarray(result.y).reshape(result.num_chains, result.num_samples, -1)
     direction = np.random.default_rng(seed).normal(size=y.shape[2])
@@ -108,9 +108,8 @@ def trace_and_rank(result: SampleResult, seed: int = 0) -> Figure:
             left.plot(line, lw=0.4, alpha=0.7, color=COLOURS[chain % len(COLOURS)])
         left.set_ylabel(name, fontsize=9)
         left.set_xlabel("draw", fontsize=8)
-        _rank_histogram(right, draws)
-        for axis in (left, right):
-            _restrain(axis)
+        _rank_map(right, draws)
+        _restrain(left)
     return figure
 
 
@@ -127,18 +126,21 @@ def class_visits(labels: ArrayLike, mixing: ClassMixing) -> Figure:
     left.set_ylabel("chain")
     left.yaxis.get_major_locator().set_params(integer=True)
     changes = f"{mixing.changes_per_1000:.0f} class changes per 1,000 jumps"
-    left.set_title(f"Class of each jump (colour): {changes}", fontsize=9)
+    left.set_title(f"Class of each jump (colours as on the right): {changes}", fontsize=9)
     classes = np.arange(num_classes)
     errors = np.nan_to_num(2 * mixing.standard_errors)
+    colours = left.images[0].to_rgba(classes)
     right.bar(
-        classes, mixing.frequencies, yerr=errors, color=COLOURS[0], width=0.7, label="jumps, ± 2 se"
+        classes, mixing.frequencies, yerr=errors, color=colours, width=0.7, label="jumps, ± 2 se"
     )
     right.plot(classes, mixing.reference, "_", color="k", ms=14, mew=1.5, label="data")
     right.set_xticks(classes)
     right.set_ylim(0, 1.45 * max(mixing.frequencies.max(), mixing.reference.max()))
     right.set_xlabel("class")
     right.set_title("Share of each class", fontsize=9)
-    right.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
+    legend = right.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
+    for handle in legend.get_patches():
+        handle.set_facecolor("0.6")
     _restrain(right)
     return figure
 
@@ -178,16 +180,33 @@ def _show(axis: Axes, image: np.ndarray, limits: Sequence[float]) -> None:
     axis.axis("off")
 
 
-def _rank_histogram(axis: Axes, draws: np.ndarray) -> None:
-    ranks = draws.ravel().argsort().argsort().reshape(draws.shape)
-    edges = np.linspace(0, draws.size, NUM_BINS + 1)
-    for chain, line in enumerate(ranks):
-        share = np.histogram(line, edges)[0] * NUM_BINS / draws.shape[1]
-        axis.stairs(share, edges / draws.size, color=COLOURS[chain % len(COLOURS)], lw=0.7)
-    axis.axhline(1, color="k", lw=0.8, ls="--")
-    axis.set_ylim(0, None)
+def _rank_map(axis: Axes, draws: np.ndarray) -> None:
+    """One row a chain: how often its draws fall in each bin of ranks, 1 where chains agree."""
+    share = _rank_shares(draws)
+    image = axis.imshow(
+        share,
+        aspect="auto",
+        cmap="RdBu_r",
+        vmin=0,
+        vmax=2,
+        interpolation="none",
+        extent=(0, 1, len(share) - 0.5, -0.5),
+    )
+    axis.yaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("rank among all chains", fontsize=8)
-    axis.set_ylabel("density", fontsize=8)
+    axis.set_ylabel("chain", fontsize=8)
+    axis.tick_params(labelsize=8)
+    bar = axis.figure.colorbar(image, ax=axis, extend="max")
+    bar.set_label("share, 1 = even", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+
+
+def _rank_shares(draws: np.ndarray) -> np.ndarray:
+    """Density of each chain's ranks, shape (chains, bins); every row has mean 1."""
+    ranks = draws.ravel().argsort(kind="stable").argsort().reshape(draws.shape)
+    bins = min(NUM_BINS, draws.shape[1])
+    edges = np.linspace(0, draws.size, bins + 1)
+    return np.array([np.histogram(line, edges)[0] for line in ranks]) * bins / draws.shape[1]
 
 
 def _single(width: float, height: float) -> tuple[Figure, Any]:

@@ -1,5 +1,7 @@
 """The command line, run as a person would, small."""
 
+import sys
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -85,6 +87,11 @@ def test_data_on_another_scale_warn(folder):
         (["train", "x.npy", "--sigma", "-1", "--out", "new"], "sigma must be a positive"),
         (["denoise", "ENERGY", "wide.npy", "out.npy"], "(3,)"),
         (["demo", "--data", "mnist", "--data-dir", "nowhere"], "nowhere"),
+        (["demo", "--sigma", "0", "--out", "demo"], "sigma must be a positive"),
+        (["demo", "--train-steps", "0", "--out", "demo"], "num_steps must be at least 1"),
+        (["denoise", "ENERGY", "x.npy", "out.txt"], "must end in .npy"),
+        (["info", "[bold]a"], "cannot read [bold]a"),
+        (["train", "[/b].npy", "--out", "new"], "[/b].npy"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(folder, monkeypatch, arguments, message):
@@ -96,6 +103,30 @@ def test_bad_input_is_one_line_and_exit_code_2(folder, monkeypatch, arguments, m
     assert "error:" in done.output
     assert message in done.output
     assert "Traceback" not in done.output
+
+
+def test_debug_lets_the_error_through(folder):
+    with pytest.raises(neb.errors.CheckpointError):
+        call("--debug", "info", folder / "x.npy")
+    assert call("info", folder / "x.npy").exit_code == 2
+
+
+def test_a_missing_netcdf_engine_is_noticed_before_the_walk(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5netcdf", None)
+    monkeypatch.setattr(neb, "sample", lambda *_, **__: pytest.fail("walked first"))
+    done = call("walk", folder / "energy.safetensors", "--out", folder / "late.nc")
+    assert done.exit_code == 2
+    assert "h5netcdf" in done.output
+
+
+def test_demo_leaves_no_older_draws_beside_new_pictures(tmp_path, monkeypatch):
+    from neb_ppl.demo import _save_draws
+
+    old = tmp_path / "draws.nc"
+    old.write_bytes(b"of another run")
+    monkeypatch.setitem(sys.modules, "h5netcdf", None)
+    assert "(no draws.nc)" in _save_draws(old, None)
+    assert not old.exists()
 
 
 def test_demo_writes_its_folder(tmp_path):

@@ -60,7 +60,8 @@ class ULA(Walk):
         target, h = value_and_score(model), self.step_size
 
         def init(position: PyTree, rng_key: PRNGKey | None = None) -> LangevinState:
-            return LangevinState(position, None, *target(position), jnp.asarray(False))
+            here = target(position)
+            return LangevinState(position, None, *here, ~_finite(position, here[1]))
 
         def step(rng_key: PRNGKey, state: Any) -> tuple[LangevinState, LangevinInfo]:
             root = jnp.sqrt(2 * h)
@@ -134,7 +135,7 @@ class KineticLangevin(Walk):
                 )
             momentum = noise_like(rng_key, position)
             here = target(position) if keeps else (None, None)
-            return LangevinState(position, momentum, here[0], here[1], jnp.asarray(False))
+            return LangevinState(position, momentum, *here, ~_finite(position, here[1]))
 
         def step(rng_key: PRNGKey, state: Any) -> tuple[LangevinState, LangevinInfo]:
             position, momentum, here = advance(
@@ -154,11 +155,12 @@ class KineticLangevin(Walk):
 
 def _keep_finite(old: LangevinState, new: LangevinState) -> tuple[LangevinState, LangevinInfo]:
     """Freeze the chain at `old` once `new` is not finite, for good."""
-    total = sum(
-        jnp.sum(leaf) for leaf in jax.tree.leaves((new.position, new.momentum, new.logdensity_grad))
-    )
-    diverging = old.diverging | ~jnp.isfinite(total)
+    diverging = old.diverging | ~_finite(new.position, new.momentum, new.logdensity_grad)
     kept = jax.tree.map(
         lambda a, b: jnp.where(diverging, a, b), old._replace(diverging=diverging), new
     )
     return kept._replace(diverging=diverging), LangevinInfo(diverging)
+
+
+def _finite(*trees: PyTree) -> Bool:
+    return jnp.isfinite(sum(jnp.sum(leaf) for leaf in jax.tree.leaves(trees)))

@@ -36,6 +36,14 @@ def test_nothing_compiles_at_the_second_call(walk):
     assert engine.draw_chunk._cache_size() == before[1]
 
 
+def test_a_first_call_compiles_once():
+    """Several chunks, a short last one included, are one program."""
+    energy = neb.deen(jax.random.key(0), (7,), 0.5, network=NETWORK)
+    before = engine.draw_chunk._cache_size()
+    run(energy, neb.MALA(0.1), num_samples=700)
+    assert engine.draw_chunk._cache_size() == before + 1
+
+
 def test_a_closure_would_retrace():
     """The mutant: weights in a closure compile anew, and the counter sees it."""
     run(untrained(0), neb.ULA(0.01))

@@ -50,9 +50,7 @@ def covariance_gap(energy, x, y, factor: float = 1.0) -> np.ndarray:
     covariance = jax.vmap(lambda event: neb.posterior_covariance(energy, event))(y)
     prior = SIGMA**2 * jnp.eye(D)[None]
     error = x - estimates(energy, y)
-    return np.asarray(
-        error[:, :, None] * error[:, None, :] - prior - factor * (covariance - prior)
-    )
+    return np.asarray(error[:, :, None] * error[:, None, :] - prior - factor * (covariance - prior))
 
 
 def test_the_errors_have_the_posterior_covariance(pairs):

@@ -80,6 +80,53 @@ def test_walk_jump_by_hand_under_jit_vmap_and_grad():
     assert float(jax.grad(end)(0.02)) == pytest.approx(difference, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    "walk", [neb.ULA(), neb.KineticLangevin(), neb.KineticLangevin(scheme="ABOBA"), neb.MALA()]
+)
+def test_public_functions_under_shard_map(walk):
+    """Row 22: two devices, each with half of the chains, draw what one device draws.
+
+    `check_vma=False`, as BlackJAX's kernels need too: loops there start from constants.
+    """
+    mesh = jax.make_mesh((2,), ("chains",), axis_types=(AxisType.Auto,))
+    spread = PartitionSpec("chains")
+    walk = walk.resolve(ORACLE.sigma, 3)
+
+    def advance(energy, walk, y, keys):
+        algorithm = neb.walk_jump(energy, walk, steps_per_jump=3)
+        states = jax.vmap(algorithm.init)(y, keys)
+        _, info = jax.vmap(algorithm.step)(keys, states)
+        jumps = jax.vmap(neb.stochastic_jump, (0, None, 0))(keys, energy, info.x)
+        return info.x, jumps, jax.vmap(energy)(y)
+
+    keys = jax.random.split(KEY, 4)
+    whole = (PartitionSpec(), PartitionSpec(), spread, spread)
+    sharded = jax.jit(
+        jax.shard_map(advance, mesh=mesh, in_specs=whole, out_specs=spread, check_vma=False)
+    )
+    for ours, one in zip(
+        sharded(ORACLE, walk, START, keys), advance(ORACLE, walk, START, keys), strict=True
+    ):
+        assert np.allclose(ours, one, atol=1e-5)
+
+
+def test_grad_through_sigma_and_a_jump_inside_jit():
+    """Row 22: sigma may be a tracer from construction to jump."""
+
+    @jax.jit
+    def total(sigma):
+        energy = neb.from_energy(lambda y: 0.5 * jnp.sum(y**2), sigma, event_shape=(3,))
+        return neb.bayes_estimator(energy, jnp.ones(3)).sum()
+
+    assert float(jax.grad(total)(0.5)) == pytest.approx(-2 * 0.5 * 3, rel=1e-5)
+
+
+def test_keys_of_chains_do_not_depend_on_their_number():
+    few, many = (jax.random.key_data(engine.chain_keys(KEY, n)) for n in (2, 7))
+    assert np.array_equal(few, many[:2])
+    assert len(np.unique(many, axis=0)) == 7
+
+
 def test_jumps_are_the_models_unless_another_is_given():
     result = run(neb.MALA(), jump=neb.stochastic_jump)
     assert result.settings["jump"] == "stochastic_jump"
