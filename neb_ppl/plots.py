@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from neb_ppl.diagnostics import ClassMixing
 from neb_ppl.geometry import chi
@@ -124,7 +125,7 @@ def class_visits(labels: ArrayLike, mixing: ClassMixing) -> Figure:
     )
     left.set_xlabel("jump")
     left.set_ylabel("chain")
-    left.yaxis.get_major_locator().set_params(integer=True)
+    left.yaxis.set_major_locator(MaxNLocator(integer=True))
     changes = f"{mixing.changes_per_1000:.0f} class changes per 1,000 jumps"
     left.set_title(f"Class of each jump (colours as on the right): {changes}", fontsize=9)
     classes = np.arange(num_classes)
@@ -192,7 +193,7 @@ def _rank_map(axis: Axes, draws: np.ndarray) -> None:
         interpolation="none",
         extent=(0, 1, len(share) - 0.5, -0.5),
     )
-    axis.yaxis.get_major_locator().set_params(integer=True)
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("rank among all chains", fontsize=8)
     axis.set_ylabel("chain", fontsize=8)
     axis.tick_params(labelsize=8)
