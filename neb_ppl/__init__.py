@@ -40,12 +40,30 @@ from neb_ppl.sampling import (
     SampleResult,
     WalkState,
     sample,
-    start_at_data,
-    start_at_noise,
     walk_jump,
 )
-from neb_ppl.training import History, TrainState, denoising_loss, fit
-from neb_ppl.walks import GHMC, HMC, MALA, MCLMC, NUTS, ULA, BlackJAXWalk, KineticLangevin, Walk
+from neb_ppl.training import (
+    ContrastiveLoss,
+    DenoisingLoss,
+    History,
+    TrainState,
+    denoising_loss,
+    fit,
+    refine,
+)
+from neb_ppl.walks import (
+    GHMC,
+    HMC,
+    MALA,
+    MCLMC,
+    NUTS,
+    ULA,
+    BlackJAXWalk,
+    KineticLangevin,
+    Walk,
+    start_at_data,
+    start_at_noise,
+)
 
 if TYPE_CHECKING:
     from neb_ppl import diagnostics, plots
@@ -61,7 +79,9 @@ __all__ = [
     "NUTS",
     "ULA",
     "BlackJAXWalk",
+    "ContrastiveLoss",
     "DataScale",
+    "DenoisingLoss",
     "GaussianMixtureEnergy",
     "History",
     "KernelDensityEnergy",
@@ -96,6 +116,7 @@ __all__ = [
     "noise_conditional",
     "plots",
     "posterior_covariance",
+    "refine",
     "sample",
     "save_energy",
     "smooth",

@@ -13,6 +13,7 @@ import os
 import struct
 import tempfile
 import typing
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ def _manifest(
             name: {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "sha256": _digest(leaf)}
             for name, leaf in sorted(arrays.items())
         },
-        "versions": {name: version(name) for name in ("neb-ppl", "jax", "flax")},
+        "versions": _versions(),
         "extra": extra or {},
     }
     try:
@@ -328,3 +329,8 @@ def _as_jax(name: str, leaf: np.ndarray, allow_narrowing: bool) -> jax.Array:
             f"{name} is float64 and JAX runs in float32. Turn x64 on, or pass allow_narrowing=True."
         )
     return jnp.asarray(leaf, jnp.result_type(float) if leaf.dtype == np.float64 else leaf.dtype)
+
+
+@lru_cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("neb-ppl", "jax", "flax")}

@@ -73,6 +73,10 @@ Name = Annotated[WalkName, typer.Option(help="Which walk.")]
 Step = Annotated[
     float | None, typer.Option(help="Step size; default from sigma, adapted where it can be.")
 ]
+Refine = Annotated[
+    int | None,
+    typer.Option(help="Steps of refinement where walks go; default 400 on large images, else 0."),
+]
 
 
 @app.callback()
@@ -98,6 +102,7 @@ def demo(
     samples: Annotated[int, typer.Option(help="Jumps of each chain.")] = 600,
     steps_per_jump: Annotated[int, typer.Option(help="Walk steps between jumps.")] = 10,
     train_steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    refine_steps: Refine = None,
     seed: Seed = 0,
     progress: Bar = True,
 ) -> None:
@@ -116,6 +121,7 @@ def demo(
             num_samples=samples,
             steps_per_jump=steps_per_jump,
             train_steps=train_steps,
+            refine_steps=refine_steps,
             seed=seed,
             progress_bar=progress,
         )
@@ -136,6 +142,7 @@ def train(
     steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
     batch_size: Annotated[int, typer.Option(help="Events a step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 4e-3,
+    refine_steps: Refine = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
     seed: Seed = 0,
     progress: Bar = True,
@@ -144,7 +151,8 @@ def train(
     with _clean_errors():
         import jax
 
-        from neb_ppl import deen, fit, save_energy, suggest_sigma
+        from neb_ppl import deen, fit, refine, save_energy, suggest_sigma
+        from neb_ppl.training import default_refinement
 
         _check_writable(out, overwrite)
         x = _load(data, data_dir, scale)
@@ -152,7 +160,9 @@ def train(
             suggestion = suggest_sigma(x, fraction=fraction)
             sigma = suggestion.sigma
             console.print(suggestion.reason)
-        key_net, key_fit = jax.random.split(jax.random.key(seed))
+        if refine_steps is None:
+            refine_steps = default_refinement(x.shape[1:])
+        key_net, key_fit, key_refine = jax.random.split(jax.random.key(seed), 3)
         energy, history = fit(
             key_fit,
             deen(key_net, x.shape[1:], sigma),
@@ -162,9 +172,16 @@ def train(
             learning_rate=learning_rate,
             progress_bar=progress,
         )
-        facts = {"data": data, "steps": len(history.loss), "validation_risk": history.best_risk}
+        console.print(str(history))
+        facts = {"data": data, "steps": len(history.loss), "refine_steps": refine_steps}
+        if refine_steps:
+            energy, history = refine(
+                key_refine, energy, x, num_steps=refine_steps, progress_bar=progress
+            )
+            console.print(f"refined: {history}")
+        facts["validation_risk"] = history.best_risk
         save_energy(out, energy, extra=facts, overwrite=overwrite)
-        console.print(f"{history}\nsaved to {out}")
+        console.print(f"saved to {out}")
 
 
 @app.command()

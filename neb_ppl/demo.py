@@ -17,10 +17,10 @@ from neb_ppl.diagnostics import ClassMixing, Diagnosis, class_mixing, diagnose, 
 from neb_ppl.energies import NeuralEnergy, deen, kernel_density
 from neb_ppl.estimators import bayes_estimator, smooth
 from neb_ppl.geometry import suggest_sigma
-from neb_ppl.sampling import SampleResult, sample, start_at_data, start_at_noise
-from neb_ppl.training import History, fit
+from neb_ppl.sampling import SampleResult, sample
+from neb_ppl.training import History, default_refinement, fit, refine
 from neb_ppl.types import Array, ArrayLike
-from neb_ppl.walks import KineticLangevin, Walk
+from neb_ppl.walks import KineticLangevin, Walk, start_at_noise
 
 __all__ = ["DemoReport", "DemoSettings", "label_jumps", "linear_estimator", "run_demo"]
 
@@ -45,6 +45,7 @@ class DemoSettings:
     steps_per_jump: int = 10
     num_warmup: int = 500
     train_steps: int | None = None
+    refine_steps: int | None = None
     seed: int = 0
     progress_bar: bool = True
 
@@ -74,8 +75,8 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None] = print) -> Demo
     """
     clock = _Clock(say)
     settings.out.mkdir(parents=True, exist_ok=True)
-    key_net, key_fit, key_test, key_start, key_walk = jax.random.split(
-        jax.random.key(settings.seed), 5
+    key_net, key_fit, key_refine, key_test, key_start, key_walk = jax.random.split(
+        jax.random.key(settings.seed), 6
     )
     clock.start("Reading the data and choosing sigma")
     train, test = _load(settings)
@@ -95,9 +96,21 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None] = print) -> Demo
         batch_size=batch_size,
         progress_bar=settings.progress_bar,
     )
+    refine_steps = settings.refine_steps
+    if refine_steps is None:
+        refine_steps = default_refinement(energy.event_shape)
+    if refine_steps:
+        clock.start("Refining it where walks go")
+        energy, _ = refine(
+            key_refine,
+            energy,
+            train.x,
+            num_steps=refine_steps,
+            progress_bar=settings.progress_bar,
+        )
     errors, rows = _denoise(key_test, energy, train.x, test.x[:1_000])
     clock.start(f"Walking with {settings.num_chains} chains")
-    start = _start(key_start, settings, energy, test)
+    start = start_at_noise(key_start, energy, settings.num_chains)
     result = sample(
         key_walk,
         energy,
@@ -115,7 +128,12 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None] = print) -> Demo
     diagnosis = diagnose(result, np.asarray(reference))
     clock.start("Drawing and saving")
     reason = suggestion.reason if settings.sigma is None else "sigma was given"
-    facts = {"data": settings.data, "errors": errors, "train_steps": steps}
+    facts = {
+        "data": settings.data,
+        "errors": errors,
+        "train_steps": steps,
+        "refine_steps": refine_steps,
+    }
     save_energy(settings.out / "energy.safetensors", energy, extra=facts, overwrite=True)
     pictures = _pictures(
         settings, rows, history, errors, result, labels, mixing, reference, train.x, suggestion
@@ -170,17 +188,6 @@ class _Clock:
             self.seconds[self.name] = time.perf_counter() - self.since
         self.name = ""
         return self.seconds
-
-
-def _start(rng_key: Any, settings: DemoSettings, energy: NeuralEnergy, test: Labelled) -> Array:
-    """Pure noise on digits; test images + noise on larger ones, where noise leads astray.
-
-    A convolutional energy denoises an empty image as well as it does a digit, and gives it a lower
-    energy: see docs/numbers.md.
-    """
-    if settings.data == "digits":
-        return start_at_noise(rng_key, energy, settings.num_chains)
-    return start_at_data(rng_key, energy, test.x, settings.num_chains)
 
 
 def _load(settings: DemoSettings) -> tuple[Labelled, Labelled]:

@@ -181,6 +181,8 @@ WRITE = """
     import jax
     import neb_ppl as neb
     energy = neb.deen(jax.random.key(0), (3,), 0.4, network=neb.MLP(hidden=8, blocks=1))
+    neb.save_energy(sys.argv[1] + "-first", energy)
+    os.remove(sys.argv[1] + "-first")
     {limit}
     try:
         neb.save_energy(sys.argv[1], energy, overwrite=True)

@@ -5,6 +5,7 @@ from typing import final
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
@@ -64,19 +65,17 @@ class SmoothedEnergy(SmoothedScore):
 
 def check_sigma(sigma: float | Array, name: str = "sigma") -> Array:
     """Return `sigma` as a positive, finite scalar array, or say what is wrong with it."""
-    array = jnp.asarray(sigma, dtype=jnp.result_type(float))
-    if array.shape != ():
+    if jnp.shape(sigma) != ():
         raise InvalidArgumentError(
-            f"{name} must be one number, the same for every dimension; got shape {array.shape}. "
-            "Scale the data instead if dimensions need different noise."
+            f"{name} must be one number, the same for every dimension; got shape "
+            f"{jnp.shape(sigma)}. Scale the data instead if dimensions need different noise."
         )
-    if isinstance(array, Tracer):
-        return array
-    if not (jnp.isfinite(array) and array > 0):
+    # NumPy: under jit, JAX's own functions trace even what is known.
+    if not isinstance(sigma, Tracer) and not (np.isfinite(sigma) and np.asarray(sigma) > 0):
         raise InvalidArgumentError(
             f"{name} must be a positive, finite standard deviation in data units; got {sigma}."
         )
-    return array
+    return jnp.asarray(sigma, dtype=jnp.result_type(float))
 
 
 def check_event(model: SmoothedScore, y: Array, name: str = "y") -> None:

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.core import Tracer
 
@@ -75,14 +76,14 @@ class NoiseConditionalEnergy:
         InvalidArgumentError
             If sigma lies outside the range of training.
         """
-        sigma = check_sigma(sigma).astype(self.sigma_range.dtype)
-        if not isinstance(sigma, Tracer):
-            low, high = (float(bound) for bound in self.sigma_range)
+        if not isinstance(sigma, Tracer) and not isinstance(self.sigma_range, Tracer):
+            low, high = np.asarray(self.sigma_range)
             if not low * (1 - 1e-6) <= float(sigma) <= high * (1 + 1e-6):
                 raise InvalidArgumentError(
                     f"sigma must lie in the trained range [{low:g}, {high:g}]; got "
                     f"{float(sigma):g}. Train with a wider sigma_range."
                 )
+        sigma = check_sigma(sigma).astype(self.sigma_range.dtype)
         return NeuralEnergy(self.weights, sigma, self.scale, self.network, self.event_shape)
 
     def __call__(self, y: Event, sigma: float | Array) -> Scalar:

@@ -2,7 +2,6 @@
 
 from neb_ppl.sampling.result import SampleResult, WalkState
 from neb_ppl.sampling.sample import sample
-from neb_ppl.sampling.starts import start_at_data, start_at_noise
 from neb_ppl.sampling.walk_jump import WalkJumpInfo, matched_jump, walk_jump
 
 __all__ = [
@@ -11,7 +10,5 @@ __all__ = [
     "WalkState",
     "matched_jump",
     "sample",
-    "start_at_data",
-    "start_at_noise",
     "walk_jump",
 ]

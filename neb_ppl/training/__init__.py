@@ -1,7 +1,19 @@
-"""Learning an energy from clean data."""
+"""Learning an energy from clean data, and refining it where walks go and data are not."""
 
+from neb_ppl.training.contrastive import ContrastiveLoss, default_refinement, refine
 from neb_ppl.training.loop import default_optimizer, fit
-from neb_ppl.training.losses import denoising_loss
+from neb_ppl.training.losses import DenoisingLoss, Loss, denoising_loss
 from neb_ppl.training.state import History, TrainState
 
-__all__ = ["History", "TrainState", "default_optimizer", "denoising_loss", "fit"]
+__all__ = [
+    "ContrastiveLoss",
+    "DenoisingLoss",
+    "History",
+    "Loss",
+    "TrainState",
+    "default_optimizer",
+    "default_refinement",
+    "denoising_loss",
+    "fit",
+    "refine",
+]

@@ -15,7 +15,7 @@ from neb_ppl.data.checks import check_data
 from neb_ppl.energies.scale import DataScale, fit_data_scale
 from neb_ppl.errors import InvalidArgumentError, TrainingDivergedError
 from neb_ppl.progress import chunks, progress
-from neb_ppl.training.losses import denoising_loss
+from neb_ppl.training.losses import DenoisingLoss, Loss, denoising_loss
 from neb_ppl.training.state import History, TrainState, copy
 from neb_ppl.types import Array, ArrayLike, PRNGKey, PyTree
 
@@ -23,6 +23,7 @@ __all__ = ["default_optimizer", "fit"]
 
 MAX_VALIDATION = 1_000
 STEPS_PER_CHUNK = 64
+DENOISING = DenoisingLoss()
 
 Callback = Callable[[int, Any, History], bool | None]
 
@@ -35,6 +36,7 @@ def fit(
     num_steps: int = 2_000,
     batch_size: int = 128,
     learning_rate: float = 4e-3,
+    loss: Loss = DENOISING,
     optimizer: optax.GradientTransformation | None = None,
     ema_decay: float = 0.999,
     validation: ArrayLike | None = None,
@@ -46,7 +48,7 @@ def fit(
     state: TrainState | None = None,
     progress_bar: bool = True,
 ) -> tuple[Any, History]:
-    """Learn an energy (or score) from clean data by the denoising loss.
+    """Learn an energy (or score) from clean data, by the denoising loss unless told otherwise.
 
     Parameters
     ----------
@@ -60,6 +62,8 @@ def fit(
     batch_size : int
     learning_rate : float
         Peak of the default optimiser, see `default_optimizer`.
+    loss : Loss, optional
+        What to minimise: `DenoisingLoss` by default.
     optimizer : optax.GradientTransformation, optional
         Instead of the default.
     ema_decay : float
@@ -84,7 +88,8 @@ def fit(
     Returns
     -------
     model, history
-        The model with the best averaged weights, one pytree; and the record.
+        The model with the best averaged weights, one pytree; and the record. Best by denoising
+        risk on held-out data, or the last where the loss says that risk alone does not tell.
 
     Raises
     ------
@@ -106,7 +111,8 @@ def fit(
     batch_size = min(batch_size, len(events))
     optimizer = optimizer or default_optimizer(learning_rate, num_steps)
     if state is None:
-        current = _initial_state(_with_scale(model, events, scale), optimizer, key_steps)
+        scaled = _with_scale(model, events, scale)
+        current = _initial_state(scaled, optimizer, key_steps, loss, jnp.asarray(events))
     else:
         current = copy(state)
     run = _Run(
@@ -118,6 +124,7 @@ def fit(
         validate_every=validate_every or max(1, num_steps // 20),
         patience=patience,
         optimizer=optimizer,
+        loss=loss,
         ema_decay=jnp.asarray(ema_decay, jnp.result_type(float)),
         learning_rate=learning_rate,
         key_validation=key_validation,
@@ -156,6 +163,7 @@ class _Run:
     validate_every: int
     patience: int | None
     optimizer: optax.GradientTransformation
+    loss: Loss
     ema_decay: Array
     learning_rate: float
     key_validation: PRNGKey
@@ -165,7 +173,7 @@ class _Run:
 def _train(run: _Run, state: TrainState, progress_bar: bool) -> History:
     started, first = time.perf_counter(), int(state.step)
     history = History(state, np.empty(0), stopped="all steps done")
-    losses: list[np.ndarray] = []
+    records: list[dict[str, np.ndarray]] = []
     bar = progress(run.num_steps, "training", show=progress_bar, unit="step")
     bar.update(first)
     try:
@@ -173,10 +181,11 @@ def _train(run: _Run, state: TrainState, progress_bar: bool) -> History:
             step = int(state.step)
             until = min(run.num_steps, (step // run.validate_every + 1) * run.validate_every)
             for offset, count in chunks(until - step, limit=STEPS_PER_CHUNK):
-                state, loss = _advance(run, state, step + offset, count)
-                losses.append(loss)
-                history.state, history.loss = state, np.concatenate(losses)
-                _check_loss(run, state, history, loss, step + offset)
+                state, record = _advance(run, state, step + offset, count)
+                records.append(record)
+                history.state = state
+                _write(history, records)
+                _check_loss(run, state, history, record["loss"], step + offset)
                 bar.update(count)
             state = _validate(run, state, history)
             history.state = state
@@ -192,19 +201,28 @@ def _train(run: _Run, state: TrainState, progress_bar: bool) -> History:
     return history
 
 
-def _advance(run: _Run, state: TrainState, first: int, count: int) -> tuple[TrainState, np.ndarray]:
+def _write(history: History, records: list[dict[str, np.ndarray]]) -> None:
+    stats = {name: np.concatenate([record[name] for record in records]) for name in records[0]}
+    history.loss = stats.pop("loss")
+    history.stats = stats
+
+
+def _advance(
+    run: _Run, state: TrainState, first: int, count: int
+) -> tuple[TrainState, dict[str, np.ndarray]]:
     rows = batch_indices(run.seed, len(run.x), run.batch_size, first, count)
     padded = np.zeros((STEPS_PER_CHUNK, run.batch_size), np.int32)
     padded[:count] = rows
-    state, loss = _train_chunk(
+    state, record = _train_chunk(
         state,
         run.x,
         jnp.asarray(padded),
         jnp.asarray(count),
         run.ema_decay,
+        run.loss,
         optimizer=run.optimizer,
     )
-    return state, np.asarray(loss)[:count]
+    return state, {name: np.asarray(line)[:count] for name, line in record.items()}
 
 
 @partial(jax.jit, static_argnames=("optimizer",), donate_argnames=("state",))
@@ -214,19 +232,24 @@ def _train_chunk(
     rows: Array,
     count: Array,
     ema_decay: Array,
+    loss: Loss,
     *,
     optimizer: optax.GradientTransformation,
-) -> tuple[TrainState, Array]:
+) -> tuple[TrainState, dict[str, Array]]:
     """`count` steps; ``rows[i]`` are the events of step i."""
 
-    def loss_of(weights: PyTree, model: Any, rng_key: PRNGKey, batch: Array) -> Array:
-        return denoising_loss(_with_weights(model, weights), rng_key, batch)
+    def loss_of(weights: PyTree, model: Any, *rest: Any) -> tuple[Array, dict[str, Array]]:
+        rng_key, batch, carried = rest
+        return loss(rng_key, _with_weights(model, weights), batch, carried)
 
     def body(i: Array, carry: tuple) -> tuple:
-        state, losses = carry
-        weights = _weights(state.model)
+        state, record = carry
+        weights, batch = _weights(state.model), x[rows[i]]
         key = jax.random.fold_in(state.rng_key, state.step)
-        loss, gradient = jax.value_and_grad(loss_of)(weights, state.model, key, x[rows[i]])
+        carried = loss.advance(jax.random.fold_in(key, 1), state.model, batch, state.loss)
+        (total, stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+            weights, state.model, key, batch, carried
+        )
         update, optimizer_state = optimizer.update(gradient, state.optimizer, weights)
         weights = optax.apply_updates(weights, update)
         decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
@@ -237,20 +260,28 @@ def _train_chunk(
             average=average,
             optimizer=optimizer_state,
             step=state.step + 1,
+            loss=carried,
         )
-        return state, losses.at[i].set(loss)
+        seen = {"loss": total, **stats}
+        return state, {name: record[name].at[i].set(seen[name]) for name in record}
 
-    losses = jnp.zeros(len(rows), x.dtype)
-    return jax.lax.fori_loop(0, count, body, (state, losses))
+    _, stats = jax.eval_shape(
+        loss_of, _weights(state.model), state.model, state.rng_key, x[rows[0]], state.loss
+    )
+    record = {name: jnp.zeros(len(rows), x.dtype) for name in ("loss", *stats)}
+    return jax.lax.fori_loop(0, count, body, (state, record))
 
 
 def _validate(run: _Run, state: TrainState, history: History) -> TrainState:
-    """Risk of the averaged weights; the best are kept. Without held-out data, the last are."""
+    """Risk of the averaged weights. The best are kept, or the last where risk cannot tell."""
+    last = dataclasses.replace(state, best=copy(state.average), best_step=state.step.copy())
     if run.held_out is None:
-        return dataclasses.replace(state, best=copy(state.average), best_step=state.step)
+        return last
     risk = _risk(_with_weights(state.model, state.average), run.key_validation, run.held_out)
     history.steps.append(int(state.step))
     history.risk.append(float(risk))
+    if not run.loss.keeps_best:
+        return dataclasses.replace(last, best_risk=risk)
     if risk < state.best_risk:
         return dataclasses.replace(
             state, best=copy(state.average), best_risk=risk, best_step=state.step.copy()
@@ -306,7 +337,11 @@ def batch_indices(
 
 
 def _initial_state(
-    model: Any, optimizer: optax.GradientTransformation, rng_key: PRNGKey
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    rng_key: PRNGKey,
+    loss: Loss,
+    x: Array,
 ) -> TrainState:
     model = copy(model)
     weights = _weights(model)
@@ -320,6 +355,7 @@ def _initial_state(
         best_step=jnp.zeros((), jnp.int32),
         step=jnp.zeros((), jnp.int32),
         rng_key=rng_key,
+        loss=loss.init(jax.random.fold_in(rng_key, 2**32 - 1), model, x),
     )
 
 

@@ -1,14 +1,62 @@
 """What a learned energy minimises."""
 
+from typing import Any, ClassVar, Protocol
+
 import jax
 import jax.numpy as jnp
 
+from neb_ppl._pytree import value
 from neb_ppl.energies.base import SmoothedScore
 from neb_ppl.energies.neural import NoiseConditionalEnergy
 from neb_ppl.estimators import bayes_estimator, smooth
-from neb_ppl.types import Array, Float, PRNGKey, Scalar
+from neb_ppl.types import Array, Float, PRNGKey, PyTree, Scalar
 
-__all__ = ["denoising_loss"]
+__all__ = ["DenoisingLoss", "Loss", "denoising_loss"]
+
+
+class Loss(Protocol):
+    """What `neb_ppl.fit` minimises: a pytree, with a state of its own that it carries along.
+
+    Every step calls ``state = loss.advance(rng_key, model, x, state)``, which is not
+    differentiated, then differentiates ``loss(rng_key, model, x, state)`` in the model's weights.
+    """
+
+    keeps_best: ClassVar[bool]
+    """Whether the weights of the lowest denoising risk are the best, or else the last are."""
+
+    def init(self, rng_key: PRNGKey, model: Any, x: Array) -> PyTree:
+        """The state before the first step; x are the training data."""
+        ...
+
+    def advance(self, rng_key: PRNGKey, model: Any, x: Array, state: PyTree) -> PyTree:
+        """The state of the next step; x is a batch."""
+        ...
+
+    def __call__(
+        self, rng_key: PRNGKey, model: Any, x: Array, state: PyTree
+    ) -> tuple[Scalar, dict[str, Scalar]]:
+        """The loss of a batch, and numbers for `History.stats`."""
+        ...
+
+
+@value
+class DenoisingLoss:
+    """`denoising_loss`, as `neb_ppl.fit` wants it."""
+
+    keeps_best: ClassVar[bool] = True
+
+    def init(self, rng_key: PRNGKey, model: Any, x: Array) -> None:
+        """Nothing to carry."""
+
+    def advance(self, rng_key: PRNGKey, model: Any, x: Array, state: PyTree) -> PyTree:
+        """Nothing to do."""
+        return state
+
+    def __call__(
+        self, rng_key: PRNGKey, model: Any, x: Array, state: PyTree
+    ) -> tuple[Scalar, dict[str, Scalar]]:
+        """The denoising risk."""
+        return denoising_loss(model, rng_key, x), {}
 
 
 def denoising_loss(

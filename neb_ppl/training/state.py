@@ -29,6 +29,8 @@ class TrainState:
     best_risk, best_step, step : scalar arrays
     rng_key : key
         Step t draws with ``fold_in(rng_key, t)``.
+    loss : pytree
+        What the loss carries along.
     """
 
     model: Any
@@ -39,6 +41,7 @@ class TrainState:
     best_step: Array
     step: Array
     rng_key: PRNGKey
+    loss: PyTree
 
 
 @dataclasses.dataclass
@@ -54,6 +57,8 @@ class History:
         fixed noise.
     state : TrainState
         Give it to `fit` to go on exactly.
+    stats : dict of arrays, shape (steps,)
+        What else the loss told at every step.
     stopped : str
         Why training ended, in words.
     seconds : float
@@ -63,6 +68,7 @@ class History:
     loss: np.ndarray
     steps: list[int] = dataclasses.field(default_factory=list)
     risk: list[float] = dataclasses.field(default_factory=list)
+    stats: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     stopped: str = ""
     seconds: float = 0.0
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from blackjax.base import SamplingAlgorithm
 from jax.core import Tracer
 
@@ -91,7 +92,8 @@ class Walk(abc.ABC):
             setting = getattr(self, name)
             if setting is None or isinstance(setting, Tracer):
                 continue
-            if not (jnp.isfinite(jnp.asarray(setting)).all() and jnp.all(jnp.asarray(setting) > 0)):
+            # NumPy: under jit, JAX's own functions trace even what is known.
+            if not (np.isfinite(setting).all() and np.all(np.asarray(setting) > 0)):
                 raise InvalidArgumentError(
                     f"{type(self).__name__}: {name} must be positive and finite; got {setting}."
                 )
