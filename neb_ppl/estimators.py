@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from neb_ppl._noise import standard_normal
 from neb_ppl.energies.base import SmoothedEnergy, SmoothedScore, check_event
 from neb_ppl.errors import InvalidArgumentError, NotAnEnergyError
 from neb_ppl.types import Array, Event, Float, Int, PRNGKey, Scalar
@@ -39,7 +40,7 @@ def smooth(rng_key: PRNGKey, x: Array, sigma: float | Array) -> Array:
             f"x must hold floats in data units; got dtype {x.dtype}. Divide by the data scale "
             "first, for example x / 255."
         )
-    return x + jnp.asarray(sigma, x.dtype) * jax.random.normal(rng_key, x.shape, x.dtype)
+    return x + jnp.asarray(sigma, x.dtype) * standard_normal(rng_key, x.shape, x.dtype)
 
 
 def bayes_estimator(model: SmoothedScore, y: Event, *, score: Event | None = None) -> Event:

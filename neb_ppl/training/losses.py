@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Protocol
 import jax
 import jax.numpy as jnp
 
+from neb_ppl._noise import standard_normal
 from neb_ppl._pytree import value
 from neb_ppl.energies.base import SmoothedScore
 from neb_ppl.energies.neural import NoiseConditionalEnergy
@@ -98,5 +99,5 @@ def _conditional_loss(model: NoiseConditionalEnergy, rng_key: PRNGKey, x: Array)
         weight = 1 / sigma**2 + 1 / model.scale.scale**2
         return weight * jnp.mean((event - estimate) ** 2)
 
-    noise = jax.random.normal(key_noise, x.shape, x.dtype)
+    noise = standard_normal(key_noise, x.shape, x.dtype)
     return jnp.mean(jax.vmap(event_loss)(x, noise, sigma))

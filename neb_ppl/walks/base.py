@@ -11,6 +11,7 @@ import numpy as np
 from blackjax.base import SamplingAlgorithm
 from jax.core import Tracer
 
+from neb_ppl._noise import standard_normal
 from neb_ppl.energies.base import SmoothedEnergy, SmoothedScore
 from neb_ppl.errors import InvalidArgumentError, NotAnEnergyError
 from neb_ppl.types import Array, PRNGKey, PyTree, Scalar
@@ -116,8 +117,7 @@ def noise_like(rng_key: PRNGKey, position: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(position)
     keys = [rng_key] if len(leaves) == 1 else list(jax.random.split(rng_key, len(leaves)))
     noise = [
-        jax.random.normal(key, leaf.shape, leaf.dtype)
-        for key, leaf in zip(keys, leaves, strict=True)
+        standard_normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)
     ]
     return jax.tree.unflatten(treedef, noise)
 
