@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import load, save
 
 import neb_ppl as neb
-from neb_ppl.checkpoints import _sha
+from neb_ppl._verified import _sha
 from neb_ppl.errors import CheckpointError, CheckpointWriteError, InvalidArgumentError
 
 ENERGY = neb.deen(jax.random.key(0), (3,), 0.4, network=neb.MLP(hidden=8, blocks=1))
@@ -121,7 +121,7 @@ def test_a_consistent_forgery_is_refused(saved, change):
 def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "other"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="no saved energy"):
+    with pytest.raises(CheckpointError, match="no file of neb_ppl"):
         neb.load_energy(path)
     with pytest.raises(CheckpointError, match="cannot read"):
         neb.load_energy(tmp_path)

@@ -4,6 +4,8 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +18,7 @@ from neb_ppl.energies.scale import DataScale, fit_data_scale
 from neb_ppl.errors import InvalidArgumentError, TrainingDivergedError
 from neb_ppl.progress import chunks, progress
 from neb_ppl.training.losses import DenoisingLoss, Loss, denoising_loss
+from neb_ppl.training.saved import fingerprint, load_state, save_state
 from neb_ppl.training.state import History, TrainState, copy
 from neb_ppl.types import Array, ArrayLike, PRNGKey, PyTree
 
@@ -46,6 +49,7 @@ def fit(
     scale: DataScale | None = None,
     callbacks: Iterable[Callback] = (),
     state: TrainState | None = None,
+    checkpoint: str | PathLike | None = None,
     progress_bar: bool = True,
 ) -> tuple[Any, History]:
     """Learn an energy (or score) from clean data, by the denoising loss unless told otherwise.
@@ -83,6 +87,10 @@ def fit(
         next step: copy what you keep.
     state : TrainState, optional
         ``history.state`` of an earlier call with the same arguments: goes on exactly.
+    checkpoint : path, optional
+        A file to which the state goes after every validation, replaced as a whole. If it is there
+        already, training goes on from it, exactly; the arguments must be the same, but for
+        `patience` and `callbacks`.
     progress_bar : bool
 
     Returns
@@ -98,6 +106,8 @@ def fit(
     TrainingDivergedError
         A loss that is not finite: says the step and the learning rate, and carries the last good
         model as ``.energy``.
+    CheckpointError, CheckpointWriteError
+        A checkpoint of another call, or damaged, or a folder that cannot be written.
 
     Notes
     -----
@@ -110,13 +120,26 @@ def fit(
     events, held_out = _split(key_split, events, validation, validation_fraction, model.event_shape)
     batch_size = min(batch_size, len(events))
     optimizer = optimizer or default_optimizer(learning_rate, num_steps)
+    data = jnp.asarray(events)
     if state is None:
         scaled = _with_scale(model, events, scale)
-        current = _initial_state(scaled, optimizer, key_steps, loss, jnp.asarray(events))
+        current = _initial_state(scaled, optimizer, key_steps, loss, data)
     else:
         current = copy(state)
+    save = None
+    if checkpoint is not None:
+        facts = {
+            "num_steps": num_steps,
+            "batch_size": batch_size,
+            "learning_rate": float(learning_rate),
+            "ema_decay": float(ema_decay),
+            "rng_key": np.asarray(jax.random.key_data(rng_key)).tolist(),
+            "data": fingerprint(events),
+            "loss": type(loss).__name__,
+        }
+        current, save = _on_disk(Path(checkpoint), current, facts)
     run = _Run(
-        x=jnp.asarray(events),
+        x=data,
         held_out=None if held_out is None else jnp.asarray(held_out),
         seed=np.asarray(jax.random.key_data(current.rng_key)).ravel().tolist(),
         batch_size=batch_size,
@@ -129,6 +152,7 @@ def fit(
         learning_rate=learning_rate,
         key_validation=key_validation,
         callbacks=tuple(callbacks),
+        save=save,
     )
     history = _train(run, current, progress_bar)
     return best_model(history.state), history
@@ -168,6 +192,7 @@ class _Run:
     learning_rate: float
     key_validation: PRNGKey
     callbacks: tuple[Callback, ...]
+    save: Callable[[TrainState], None] | None
 
 
 def _train(run: _Run, state: TrainState, progress_bar: bool) -> History:
@@ -189,6 +214,8 @@ def _train(run: _Run, state: TrainState, progress_bar: bool) -> History:
                 bar.update(count)
             state = _validate(run, state, history)
             history.state = state
+            if run.save is not None:
+                run.save(state)
             if history.risk:
                 bar.set_postfix(risk=f"{history.risk[-1]:.4g}")
             if reason := _stop_reason(run, state, history):
@@ -196,6 +223,8 @@ def _train(run: _Run, state: TrainState, progress_bar: bool) -> History:
                 break
     except KeyboardInterrupt:
         history.stopped = f"interrupted at step {int(history.state.step)}"
+        if run.save is not None:
+            run.save(history.state)
     bar.close()
     history.seconds = time.perf_counter() - started
     return history
@@ -290,6 +319,17 @@ def _validate(run: _Run, state: TrainState, history: History) -> TrainState:
 
 
 _risk = jax.jit(denoising_loss)
+
+
+def _on_disk(
+    path: Path, state: TrainState, facts: dict[str, Any]
+) -> tuple[TrainState, Callable[[TrainState], None]]:
+    """The state in the file if there is one, and how to save the next; written once to try it."""
+    if path.exists():
+        state = load_state(path, state, facts)
+    else:
+        save_state(path, state, facts)
+    return state, lambda state: save_state(path, state, facts)
 
 
 def _stop_reason(run: _Run, state: TrainState, history: History) -> str:

@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import neb_ppl as neb
-from neb_ppl.training import loop
-from tests.benchmarks.overhead import SIZES, chunk
+from neb_ppl.training import DenoisingLoss, loop
+from tests.benchmarks.overhead import SIZES, bare, chunk
 from tests.benchmarks.timing import paired, ratio, report
 
 SIGMA = 0.3
+BATCH = 128
+STEPS = {"digits, MLP": 1_000, "MNIST, MLP 1024": 100, "MNIST, U-Net": 100}
 
 
 class Torch:
@@ -57,12 +59,12 @@ def training_steps(energy, x: np.ndarray, batch: int, steps: int):
     optimizer = loop.default_optimizer(1e-3, 10_000)
     rows = np.zeros((loop.STEPS_PER_CHUNK, batch), np.int32)
     rows[:] = np.arange(batch) % len(x)
-    state = [loop._initial_state(energy, optimizer, jax.random.key(0))]
-    data, decay = jnp.asarray(x), jnp.asarray(0.99)
+    data, decay, loss = jnp.asarray(x), jnp.asarray(0.99), DenoisingLoss()
+    state = [loop._initial_state(energy, optimizer, jax.random.key(0), loss, data)]
 
     def run():
         state[0], _ = loop._train_chunk(
-            state[0], data, jnp.asarray(rows), jnp.asarray(steps), decay, optimizer=optimizer
+            state[0], data, jnp.asarray(rows), jnp.asarray(steps), decay, loss, optimizer=optimizer
         )
         jax.block_until_ready(state[0].step)
 
@@ -70,9 +72,12 @@ def training_steps(energy, x: np.ndarray, batch: int, steps: int):
 
 
 def compare(python: str, rounds: int) -> list[dict]:
-    """Rows of seconds of PyTorch over seconds of neb_ppl."""
+    """Rows of seconds of PyTorch over seconds of neb_ppl.
+
+    ``ceiling`` is PyTorch over the bare gradients of a walk, compiled: no walk can do better.
+    """
     rows = []
-    for size, steps in (("digits, MLP", 100), ("MNIST, MLP 1024", 20)):
+    for size in SIZES:
         shape, network, _ = SIZES[size]
         energy = neb.deen(jax.random.key(0), shape, SIGMA, network=network)
         points = np.random.default_rng(0).normal(size=(64, int(np.prod(shape)))).astype(np.float32)
@@ -80,23 +85,27 @@ def compare(python: str, rounds: int) -> list[dict]:
         difference = same_gradients(torch, energy, points)
         assert difference < 1e-4, difference
         for chains in (1, 64, 512):
+            steps = max(10, int(STEPS[size] / chains**0.5) // 10 * 10)
+            y = neb.start_at_noise(jax.random.key(1), energy, chains)
             for name, walk in (("ULA", neb.ULA(SIGMA**2 / 8)), ("MALA", neb.MALA(SIGMA**2 / 8))):
                 actions = {
                     "torch": lambda n=name, c=chains, s=steps, t=torch: t(n, c, s),
                     "ours": chunk(energy, walk, chains, steps),
+                    "bare": lambda e=energy, y=y, s=steps: jax.block_until_ready(bare(e, y, s)),
                 }
                 seconds = paired(actions, rounds)
                 row = {"size": size, "what": name, "batch": chains}
                 row["ours [us a step]"] = 1e6 * float(np.median(seconds["ours"])) / steps
+                row["ceiling"] = float(np.median(seconds["torch"] / seconds["bare"]))
                 rows.append(row | ratio(seconds["torch"], seconds["ours"]))
         count = 40 if "digits" in size else 10
         x = points.reshape(-1, *shape)
         actions = {
-            "torch": lambda t=torch, c=count: t("train", 128, c),
-            "ours": training_steps(energy, x, 128, count),
+            "torch": lambda t=torch, c=count: t("train", BATCH, c),
+            "ours": training_steps(energy, x, BATCH, count),
         }
         seconds = paired(actions, rounds)
-        row = {"size": size, "what": "training", "batch": 128}
+        row = {"size": size, "what": "training", "batch": BATCH}
         row["ours [us a step]"] = 1e6 * float(np.median(seconds["ours"])) / count
         rows.append(row | ratio(seconds["torch"], seconds["ours"]))
     return rows

@@ -9,26 +9,78 @@ import torch
 from torch.nn import functional
 
 
-def network(w, conditional_sigma):
-    """phi(y) of the residual MLP, for a batch: as neb_ppl.energies.networks.MLPModule."""
-    blocks = sum(name.endswith("inner.kernel") for name in w)
-    c = 1 / (1 + conditional_sigma**2) ** 0.5
+def energy(w, sigma):
+    """phi(y) of a batch, as neb_ppl's NeuralEnergy without a data scale."""
+    body = unet(w) if "down.kernel" in w else mlp(w)
+    c = 1 / (1 + sigma**2) ** 0.5
 
     def phi(y):
-        z = c * y
-        h = z @ w["enter.kernel"] + w["enter.bias"]
-        for i in range(blocks):
-            inner = h @ w[f"blocks.{i}.inner.kernel"] + w[f"blocks.{i}.inner.bias"]
-            h = (
-                h
-                + functional.silu(inner) @ w[f"blocks.{i}.outer.kernel"]
-                + w[f"blocks.{i}.outer.bias"]
-            )
-        body = h @ w["leave.kernel"] + w["leave.bias"]
-        residual = y - (c**2 * y + conditional_sigma * c * body)
-        return (residual**2).sum(1) / (2 * conditional_sigma**2)
+        residual = y - (c**2 * y + sigma * c * body(c * y))
+        return (residual**2).sum(1) / (2 * sigma**2)
 
     return phi
+
+
+def dense(w, name, h):
+    return h @ w[f"{name}.kernel"] + w[f"{name}.bias"]
+
+
+def mlp(w):
+    """neb_ppl.energies.networks.MLPModule."""
+    blocks = sum(name.endswith("inner.kernel") for name in w)
+
+    def body(z):
+        h = dense(w, "enter", z)
+        for i in range(blocks):
+            inner = functional.silu(dense(w, f"blocks.{i}.inner", h))
+            h = h + dense(w, f"blocks.{i}.outer", inner)
+        return dense(w, "leave", h)
+
+    return body
+
+
+def unet(w):
+    """neb_ppl.energies.networks.UNetModule with one block a stage, channels first."""
+
+    def point(name, h):
+        return functional.conv2d(h, w[f"{name}.kernel"].T[..., None, None], w[f"{name}.bias"])
+
+    def block(name, h):
+        kernel = w[f"{name}.inner.kernel"].permute(3, 2, 0, 1)
+        inner = functional.conv2d(h, kernel, w[f"{name}.inner.bias"], padding=1)
+        return h + point(f"{name}.outer", functional.silu(inner))
+
+    def bottleneck(h):
+        z = point("bottleneck.down", h)
+        flat = z.permute(0, 2, 3, 1).flatten(1)
+        inner = functional.silu(dense(w, "bottleneck.block.inner", flat))
+        flat = dense(w, "bottleneck.block.outer", inner)
+        z = flat.reshape(len(z), *z.shape[2:], -1).permute(0, 3, 1, 2)
+        return h + point("bottleneck.up", z)
+
+    def body(z):
+        side = int(z.shape[1] ** 0.5)
+        h = point("enter", fold(z.reshape(len(z), 1, side, side)))
+        skip = block("first.0", h)
+        h = point("down", fold(skip))
+        h = block("after.0", bottleneck(block("before.0", h)))
+        h = block("last.0", skip + unfold(point("up", h)))
+        return unfold(point("leave", h)).flatten(1)
+
+    return body
+
+
+def fold(h):
+    """Space to depth, the position in the square before the channel."""
+    n, c, height, width = h.shape
+    h = h.reshape(n, c, height // 2, 2, width // 2, 2).permute(0, 3, 5, 1, 2, 4)
+    return h.reshape(n, 4 * c, height // 2, width // 2)
+
+
+def unfold(h):
+    n, c, height, width = h.shape
+    h = h.reshape(n, 2, 2, c // 4, height, width).permute(0, 3, 4, 1, 5, 2)
+    return h.reshape(n, c // 4, 2 * height, 2 * width)
 
 
 def score(phi, y, create_graph=False):
@@ -61,7 +113,7 @@ def mala(phi, y, steps, h):
 
 def train(w, sigma, x, steps):
     weights = {name: leaf.clone().requires_grad_(True) for name, leaf in w.items()}
-    phi = network(weights, sigma)
+    phi = energy(weights, sigma)
     optimizer = torch.optim.Adam(weights.values(), lr=1e-3)
     for _ in range(steps):
         y = x + sigma * torch.randn_like(x)
@@ -77,7 +129,7 @@ def answer(request):
     """Seconds of one request, or the score at given points."""
     w = {k: torch.tensor(v) for k, v in np.load(request["weights"]).items() if k != "points"}
     sigma = request["sigma"]
-    phi = network(w, sigma)
+    phi = energy(w, sigma)
     points = torch.tensor(np.load(request["weights"])["points"])
     if request["what"] == "score":
         return score(phi, points)[1].tolist()
