@@ -97,7 +97,7 @@ def load_energy(
         raise CheckpointError(
             f"{path} holds an energy for events {shape}; asked for {event_shape}."
         )
-    _match(network, shape, arrays, path)
+    _match(manifest["kind"], network, shape, arrays, path)
     arrays = {name: as_jax(name, leaf, allow_narrowing) for name, leaf in arrays.items()}
     weights = {
         name.removeprefix("weights."): leaf
@@ -106,7 +106,10 @@ def load_energy(
     }
     scale = DataScale(*(arrays[f"scale.{field}"] for field in _scale_fields()))
     level = arrays["sigma"]
-    energy = KINDS[manifest["kind"]](weights, level, scale, network, shape)
+    if manifest["kind"] == "NeuralEnergy":
+        energy = NeuralEnergy(weights, level, scale, arrays["data_energy"], network, shape)
+    else:
+        energy = NoiseConditionalEnergy(weights, level, scale, network, shape)
     if sigma is not None and not (
         level.shape == () and math.isclose(float(level), sigma, rel_tol=1e-6)
     ):
@@ -128,7 +131,8 @@ def _arrays(energy: LearnedEnergy) -> dict[str, Any]:
     level = energy.sigma if isinstance(energy, NeuralEnergy) else energy.sigma_range
     weights = {f"weights.{name}": leaf for name, leaf in energy.weights.items()}
     scale = {f"scale.{field}": getattr(energy.scale, field) for field in _scale_fields()}
-    return weights | scale | {"sigma": level}
+    seen = {"data_energy": energy.data_energy} if isinstance(energy, NeuralEnergy) else {}
+    return weights | scale | seen | {"sigma": level}
 
 
 def _scale_fields() -> list[str]:
@@ -136,8 +140,8 @@ def _scale_fields() -> list[str]:
 
 
 def _is_healthy(name: str, leaf: np.ndarray) -> bool:
-    """The range of an energy that has seen no data is NaN; nothing else may be."""
-    return name in ("scale.low", "scale.high") or bool(np.isfinite(leaf).all())
+    """What an energy that has seen no data does not know is NaN; nothing else may be."""
+    return name in ("scale.low", "scale.high", "data_energy") or bool(np.isfinite(leaf).all())
 
 
 def _facts(energy: LearnedEnergy, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -186,12 +190,15 @@ def _checked(name: str, setting: Any, kind: Any) -> Any:
 
 
 def _match(
-    network: Network, event_shape: tuple[int, ...], arrays: dict[str, np.ndarray], path: Any
+    kind: str, network: Network, event_shape: tuple[int, ...], arrays: dict[str, Any], path: Any
 ) -> None:
-    """Every weight of the architecture with its shape, and no other."""
+    """Every array of the energy with its shape, and no other."""
     _, _, shapes = module_structure(network, event_shape)
     wanted = {f"weights.{name}": shape for name, shape in shapes.items()}
-    found = {name: leaf.shape for name, leaf in arrays.items() if name.startswith("weights.")}
+    wanted |= {f"scale.{field}": () for field in _scale_fields()}
+    single = kind == "NeuralEnergy"
+    wanted |= {"sigma": (), "data_energy": (3,)} if single else {"sigma": (2,)}
+    found = {name: leaf.shape for name, leaf in arrays.items()}
     lines = [
         f"  {name}: expected {wanted.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
         for name in sorted(wanted | found)

@@ -73,6 +73,7 @@ Name = Annotated[WalkName, typer.Option(help="Which walk.")]
 Step = Annotated[
     float | None, typer.Option(help="Step size; default from sigma, adapted where it can be.")
 ]
+Overwrite = Annotated[bool, typer.Option(help="Replace an existing file.")]
 Refine = Annotated[
     int | None,
     typer.Option(help="Steps of refinement where walks go; default 400 on large images, else 0."),
@@ -143,7 +144,10 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Events a step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 4e-3,
     refine_steps: Refine = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="File to save training to, and to go on from.")
+    ] = None,
+    overwrite: Overwrite = False,
     seed: Seed = 0,
     progress: Bar = True,
 ) -> None:
@@ -170,6 +174,7 @@ def train(
             num_steps=steps,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            checkpoint=checkpoint,
             progress_bar=progress,
         )
         console.print(str(history))
@@ -198,6 +203,7 @@ def walk(
         str, typer.Option(help="'noise', or FILE.npy of clean data to start from.")
     ] = "noise",
     jump: Annotated[JumpName, typer.Option(help="Posterior means, or draws.")] = JumpName.mean,
+    overwrite: Overwrite = False,
     seed: Seed = 0,
     progress: Bar = True,
 ) -> None:
@@ -209,7 +215,7 @@ def walk(
 
         if out.suffix not in (".npz", ".nc"):
             raise neb.errors.InvalidArgumentError(f"--out must end in .npz or .nc; got {out}.")
-        _check_writable(out, overwrite=True)
+        _check_writable(out, overwrite)
         if out.suffix == ".nc":
             _check_netcdf()
         model = _one_level(neb.load_energy(energy))
@@ -244,6 +250,7 @@ def denoise(
     scale: Annotated[
         float | None, typer.Option(help="Divide integer data by this, such as 255.")
     ] = None,
+    overwrite: Overwrite = False,
     seed: Seed = 0,
 ) -> None:
     """Bayes estimates of clean events from noisy ones."""
@@ -256,7 +263,7 @@ def denoise(
 
         if target.suffix != ".npy":
             raise neb.errors.InvalidArgumentError(f"the target must end in .npy; got {target}.")
-        _check_writable(target, overwrite=True)
+        _check_writable(target, overwrite)
         model = _one_level(neb.load_energy(energy))
         loaded = neb.data.load_array(source)
         y = jnp.asarray(neb.data.check_data(loaded, model.event_shape, name="input", scale=scale))

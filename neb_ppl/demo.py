@@ -15,15 +15,18 @@ from neb_ppl.checkpoints import save_energy
 from neb_ppl.data import Labelled, digits, fashion_mnist, mnist
 from neb_ppl.diagnostics import ClassMixing, Diagnosis, class_mixing, diagnose, to_arviz
 from neb_ppl.energies import NeuralEnergy, deen, kernel_density
+from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.estimators import bayes_estimator, smooth
 from neb_ppl.geometry import suggest_sigma
 from neb_ppl.sampling import SampleResult, sample
+from neb_ppl.sampling.faults import check_counts
 from neb_ppl.training import History, default_refinement, fit, refine
 from neb_ppl.types import Array, ArrayLike
 from neb_ppl.walks import KineticLangevin, Walk, start_at_noise
 
 __all__ = ["DemoReport", "DemoSettings", "label_jumps", "linear_estimator", "run_demo"]
 
+VERDICT = "diagnosis.txt"
 MAX_NEIGHBOURS = 10_000
 LABELLED = 6_000
 TRAIN_STEPS = {"digits": 2_500}
@@ -74,7 +77,9 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None] = print) -> Demo
         Told the name of each phase as it begins.
     """
     clock = _Clock(say)
-    settings.out.mkdir(parents=True, exist_ok=True)
+    check_counts(num_samples=settings.num_samples, steps_per_jump=settings.steps_per_jump)
+    check_counts(num_chains=settings.num_chains)
+    _claim(settings.out)
     key_net, key_fit, key_refine, key_test, key_start, key_walk = jax.random.split(
         jax.random.key(settings.seed), 6
     )
@@ -124,8 +129,8 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None] = print) -> Demo
     clock.start("Judging the mixing")
     labels, accuracy = label_jumps(train, test, result.x)
     mixing = class_mixing(labels, train.labels, num_classes=int(train.labels.max()) + 1)
-    reference = _energies(key_test, energy, test.x[:1_000])
-    diagnosis = diagnose(result, np.asarray(reference))
+    reference = np.asarray(_energies(key_test, energy, test.x[:1_000]))
+    diagnosis = diagnose(result, reference)
     clock.start("Drawing and saving")
     reason = suggestion.reason if settings.sigma is None else "sigma was given"
     facts = {
@@ -139,11 +144,20 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None] = print) -> Demo
         settings, rows, history, errors, result, labels, mixing, reference, train.x, suggestion
     )
     files = pictures | {"energy.safetensors": "the learned energy: neb_ppl.load_energy"}
-    files |= _save_draws(settings.out / "draws.nc", result)
+    files |= _save_draws(settings.out / "draws.nc", result) | {VERDICT: "what is printed above"}
     seconds = clock.stop()
     report = DemoReport(sigma, reason, errors, mixing, accuracy, diagnosis, seconds, files)
-    (settings.out / "diagnosis.txt").write_text(f"{diagnosis}\n\n{mixing}\n")
+    (settings.out / VERDICT).write_text(f"{diagnosis}\n\n{mixing}\n")
     return report
+
+
+def _claim(folder: Path) -> None:
+    """The folder is new, empty, or an older demo's; nobody else's files are replaced."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / VERDICT).exists():
+        raise InvalidArgumentError(
+            f"the folder {folder} holds other files: give a new one, or an older demo's."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def linear_estimator(x: ArrayLike, sigma: float) -> Callable[[Array], Array]:
@@ -233,7 +247,7 @@ def _pictures(
     result: SampleResult,
     labels: np.ndarray,
     mixing: ClassMixing,
-    reference: Array,
+    reference: np.ndarray,
     x: np.ndarray,
     suggestion: Any,
 ) -> dict[str, str]:
@@ -246,7 +260,7 @@ def _pictures(
         "rows.png": (plots.image_rows(rows, told), "held-out images: clean, noisy, jump"),
         "film.png": (plots.film_strip(film, settings.steps_per_jump), "one chain's jumps in time"),
         "energy.png": (
-            plots.energy_trace(result, np.asarray(reference)),
+            plots.energy_trace(result, reference),
             "energy along up to four chains",
         ),
         "ranks.png": (plots.trace_and_rank(result), "traces, and ranks by chain"),

@@ -29,6 +29,7 @@ __all__ = [
 
 MAX_PAIRS = 2**27
 NUM_POINTS = 3_000
+MIN_DIMENSIONS = 16
 BLOCK_SIZE = 1_024
 
 
@@ -189,6 +190,10 @@ def suggest_sigma(
 ) -> SigmaSuggestion:
     """A sigma for learning and walking: a fraction of `critical_sigma`.
 
+    In fewer than 16 dimensions noise does not concentrate on spheres, and `critical_sigma` exceeds
+    the data's own spread: there it is a fraction of half their standard deviation, the root mean
+    square over dimensions.
+
     Parameters
     ----------
     x : array, shape ``(n, *event)``
@@ -214,6 +219,16 @@ def suggest_sigma(
             f"x gives a critical sigma of {critical}; expected a positive number. Are all events "
             "the same, or the values extremely large? Choose sigma yourself."
         )
+    size = math.prod(np.shape(x)[1:])
+    if size < MIN_DIMENSIONS:
+        spread = float(np.sqrt(np.asarray(x, np.float64).reshape(len(x), -1).var(axis=0).mean()))
+        sigma = 0.5 * fraction * spread
+        reason = (
+            f"sigma = {sigma:.3g} is {fraction:.3g} times half the data's standard deviation "
+            f"{spread:.3g}: in {size} dimensions the i-spheres, which touch at sigma_c = "
+            f"{critical:.3g}, are no guide."
+        )
+        return SigmaSuggestion(sigma, critical, sigma / critical, reason)
     sigma = fraction * critical
     used = min(num_points, len(x))
     return SigmaSuggestion(sigma, critical, fraction, _reason(sigma, critical, fraction, used))

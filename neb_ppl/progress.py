@@ -1,12 +1,15 @@
 """Progress bars, drawn by the host between compiled chunks."""
 
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm.auto import tqdm
 
-__all__ = ["chunks", "progress"]
+__all__ = ["Interrupt", "chunks", "interruptible", "progress"]
 
 SECONDS_PER_CHUNK = 0.25
 
@@ -34,3 +37,33 @@ def chunks(total: int, limit: int) -> Iterator[tuple[int, int]]:
         if first > count:
             pace = SECONDS_PER_CHUNK / max(seconds, 1e-6)
             count = max(1, min(limit, int(count * min(pace, 4.0))))
+
+
+class Interrupt:
+    """Whether Ctrl-C was pressed."""
+
+    requested = False
+
+
+@contextmanager
+def interruptible() -> Iterator[Interrupt]:
+    """Turn the first Ctrl-C into ``requested``, for a loop to end between chunks.
+
+    In the midst of a chunk there is no state to keep: its buffers are taken over. A second Ctrl-C
+    raises KeyboardInterrupt as usual, and so does the first outside the main thread.
+    """
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+
+    def request(number: int, frame: Any) -> None:
+        if interrupt.requested:
+            raise KeyboardInterrupt
+        interrupt.requested = True
+
+    before = signal.signal(signal.SIGINT, request)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)

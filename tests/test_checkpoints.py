@@ -1,5 +1,6 @@
 """Saved energies: exact round trips, and refusal of everything that is not whole."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -136,7 +137,7 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path):
 
 def test_weights_that_are_not_finite_are_never_written(tmp_path):
     weights = dict(ENERGY.weights) | {"leave.bias": jnp.full(3, jnp.nan)}
-    broken = type(ENERGY)(weights, ENERGY.sigma, ENERGY.scale, ENERGY.network, (3,))
+    broken = dataclasses.replace(ENERGY, weights=weights)
     with pytest.raises(CheckpointError, match=r"never written: weights\.leave\.bias"):
         neb.save_energy(tmp_path / "e", broken)
     assert not list(tmp_path.iterdir())

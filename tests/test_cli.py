@@ -42,7 +42,7 @@ def test_info_tells_what_the_file_is(folder):
 def test_walk_writes_draws_and_a_verdict(folder, walk):
     done = call(
         "walk", folder / "energy.safetensors", "--walk", walk, "--chains", 3, "--samples", 9,
-        "--warmup", 20, "--no-progress", "--out", folder / "draws.npz",
+        "--warmup", 20, "--no-progress", "--overwrite", "--out", folder / "draws.npz",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     with np.load(folder / "draws.npz") as draws:
@@ -73,7 +73,10 @@ def test_denoise_is_the_bayes_estimator(folder):
 def test_data_on_another_scale_warn(folder):
     """Row 5: the most re-broken bug of the nearest imaging library."""
     np.save(folder / "large.npy", 255 * np.load(folder / "x.npy"))
-    done = call("denoise", folder / "energy.safetensors", folder / "large.npy", folder / "out.npy")
+    done = call(
+        "denoise", folder / "energy.safetensors", folder / "large.npy", folder / "out.npy",
+        "--overwrite",
+    )  # fmt: skip
     assert "warning:" in done.output
 
 
@@ -81,14 +84,16 @@ def test_data_on_another_scale_warn(folder):
     ("arguments", "message"),
     [
         (["info", "missing"], "cannot read missing"),
-        (["walk", "ENERGY", "--samples", "0"], "num_samples must be"),
+        (["walk", "ENERGY", "--samples", "0", "--out", "new.npz"], "num_samples must be"),
         (["walk", "ENERGY", "--out", "draws.csv"], "must end in .npz or .nc"),
         (["train", "missing.npy", "--out", "new"], "missing.npy"),
         (["train", "x.npy", "--sigma", "-1", "--out", "new"], "sigma must be a positive"),
-        (["denoise", "ENERGY", "wide.npy", "out.npy"], "(3,)"),
+        (["denoise", "ENERGY", "wide.npy", "new.npy"], "(3,)"),
+        (["denoise", "ENERGY", "x.npy", "x.npy"], "x.npy exists already"),
+        (["demo", "--out", "."], "holds other files"),
         (["demo", "--data", "mnist", "--data-dir", "nowhere"], "nowhere"),
         (["demo", "--sigma", "0", "--out", "demo"], "sigma must be a positive"),
-        (["demo", "--train-steps", "0", "--out", "demo"], "num_steps must be at least 1"),
+        (["demo", "--train-steps", "0", "--out", "demo"], "num_steps must be a whole number"),
         (["denoise", "ENERGY", "x.npy", "out.txt"], "must end in .npy"),
         (["info", "[bold]a"], "cannot read [bold]a"),
         (["train", "[/b].npy", "--out", "new"], "[/b].npy"),

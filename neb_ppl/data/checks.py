@@ -139,6 +139,11 @@ def warn_outside_range(
 def _as_array(x: Any, name: str) -> Data:
     if isinstance(x, jax.Array):
         return x
+    if isinstance(x, np.ma.MaskedArray) and x.mask.any():
+        raise InvalidArgumentError(
+            f"{name} is masked in {int(x.mask.sum())} places; expected complete events. Drop the "
+            "masked ones, or fill them in."
+        )
     try:
         return np.asarray(x)
     except ValueError as error:
@@ -173,7 +178,7 @@ def _shape_hint(x: Data, expected: tuple[int, ...]) -> str:
     if sorted(seen) == sorted(expected):
         return "The axes are in another order: use numpy.transpose, not reshape."
     if math.prod(seen) == math.prod(expected):
-        return f"The sizes agree: use x.reshape(-1, *{expected})."
+        return f"The sizes agree: use x.reshape({', '.join(map(str, (-1, *expected)))})."
     return "Give data of that shape, or build the model with this event shape."
 
 
@@ -199,7 +204,8 @@ def _as_float(x: Data, name: str, scale: float | None) -> Data:
     if scale is None:
         raise InvalidArgumentError(
             f"{name} has dtype {x.dtype}, with values {x.min()}..{x.max()}; expected floats in "
-            f"data units. Declare the units, for example scale=255 for bytes, or {name} / 255."
+            f"data units. Divide by what makes them so, such as {name} / 255.0 for bytes; "
+            "neb_ppl.data.check_data and neb_ppl.data.load_array take scale=255."
         )
     return x.astype(default) / np.asarray(scale, default)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.sampling import SampleResult
 
 with warnings.catch_warnings():
@@ -44,6 +45,10 @@ def to_arviz(
         ``nonfinite``. Attributes of ``posterior`` say how the draws were made; a nested one is
         JSON, so that everything can be written to netCDF.
     """
+    if not isinstance(result, SampleResult):
+        raise InvalidArgumentError(
+            f"result must be what neb_ppl.sample returned; got {type(result).__name__}."
+        )
     posterior = dict(result.y) if isinstance(result.y, Mapping) else {"y": result.y}
     if result.x is not None:
         posterior["x"] = result.x
@@ -54,6 +59,7 @@ def to_arviz(
         for name in posterior
         if name in event and "y" in posterior
     }
+    _check_dims(posterior, dims or {})
     groups = {
         "posterior": posterior,
         "sample_stats": {name: np.asarray(stat) for name, stat in result.info.items()},
@@ -63,6 +69,20 @@ def to_arviz(
     idata = az.from_dict(groups, **options) if IS_ONE else az.from_dict(**groups, **options)
     idata["posterior"].attrs.update(_attributes(result))
     return idata
+
+
+def _check_dims(posterior: Mapping[str, np.ndarray], dims: Mapping[str, Sequence[str]]) -> None:
+    for name, names in dims.items():
+        if name not in posterior:
+            raise InvalidArgumentError(
+                f"dims names {name!r}; the variables are {', '.join(posterior)}."
+            )
+        wanted = posterior[name].ndim - 2
+        if len(names) != wanted:
+            raise InvalidArgumentError(
+                f"dims[{name!r}] must hold {wanted} names, one for each axis of an event; got "
+                f"{list(names)}."
+            )
 
 
 def effective_sample_size(draws: np.ndarray) -> np.ndarray:
@@ -92,6 +112,8 @@ def _attributes(result: SampleResult) -> dict[str, Any]:
     for name, setting in result.settings.items():
         if isinstance(setting, bool):
             attributes[name] = int(setting)
+        elif setting is None:
+            continue
         elif isinstance(setting, str | int | float):
             attributes[name] = setting
         else:

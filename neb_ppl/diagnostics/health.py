@@ -6,16 +6,19 @@ import jax
 import numpy as np
 
 from neb_ppl.diagnostics.arviz import effective_sample_size, rhat
+from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.sampling import SampleResult
-from neb_ppl.types import ArrayLike
+from neb_ppl.types import ArrayLike, PyTree
 
 __all__ = ["Diagnosis", "Finding", "diagnose", "stuck_chains"]
 
 STUCK_DRAWS = 20
-MAX_RHAT = 1.05
-MIN_ESS = 100
+MAX_RHAT, GOOD_RHAT = 1.05, 1.01
+MIN_ESS, GOOD_ESS = 100, 400
 MAX_QUANTITIES = 16
 MAX_OUTSIDE = 0.1
+MIN_DRAWS = 8
+MIN_REFERENCE = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,42 +65,60 @@ def diagnose(result: SampleResult, reference: ArrayLike | None = None) -> Diagno
 
     Stuck and diverging chains come first: ArviZ gives a chain that never moved an effective sample
     size equal to its length, so its numbers are shown only once every chain moves. Then energies
-    that were not finite, acceptance, R-hat (above 1.05), effective sample size (below 100), and
-    what an unadjusted walk or a mean jump means for the use of the draws.
+    that were not finite, acceptance (of all, and of each chain against the others), R-hat (a
+    problem above 1.05, noted above 1.01), effective sample size (a problem below 100, noted below
+    400), energies against those of data, and what an unadjusted walk or a mean jump means for the
+    use of the draws.
 
-    R-hat and ESS are taken over lp and at most 16 quantities: every coordinate of a small event;
-    of a large one 8 fixed random projections, and 8 coordinates where the chains' means disagree
-    most.
+    R-hat and ESS are taken over lp and at most 16 quantities of y, and of x: every coordinate of a
+    small event; of a large one 8 fixed random projections, and 8 coordinates where the chains'
+    means disagree most.
 
     Parameters
     ----------
     result : SampleResult
-    reference : array, optional
-        Energies phi of fresh ``data + noise``. A walk on a learned energy can settle where no data
-        are, with every chain in agreement: R-hat cannot see that, the energies can. A problem if
-        more than a tenth of the last draws lies outside their central 98 %.
+    reference : array, shape (n,), optional
+        Energies phi of fresh ``data + noise``; a trained `NeuralEnergy` brings its own. A walk on a
+        learned energy can settle where no data are, with every chain in agreement: R-hat cannot
+        see that, the energies often can. A problem if more than a tenth of the last draws, or half
+        of a chain's, lies outside their central 98 %.
 
     Returns
     -------
     Diagnosis
         Print it.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Not a `SampleResult`, or a reference that is not at least 50 energies.
     """
-    y = _flat(result)
+    if not isinstance(result, SampleResult):
+        raise InvalidArgumentError(
+            f"result must be what neb_ppl.sample returned; got {type(result).__name__}."
+        )
+    known = _quantiles(result, reference)
+    y = _flat(result.y, result)
     numbers: dict[str, float | int | str] = {
         "chains": result.num_chains,
         "draws of each": result.num_samples,
         "walk": result.settings["walk"],
         "step size": float(result.info["step_size"].flat[0]),
     }
+    if result.num_samples < MIN_DRAWS:
+        seen = f"only {result.num_samples} draws of each chain: nothing can be judged."
+        return Diagnosis((Finding(True, seen, "raise num_samples."), *_meaning(result)), numbers)
     findings = [*_immobile(result, y), *_nonfinite(result), *_acceptance(result, numbers)]
     if any(finding.is_problem for finding in findings):
         findings.append(Finding(False, "R-hat and ESS are not shown: they mislead here."))
-    elif result.num_samples < 8:
-        findings.append(Finding(True, f"only {result.num_samples} draws: nothing can be judged."))
     else:
         findings += _convergence(result, y, numbers)
-    if reference is not None:
-        findings += _elsewhere(result, np.asarray(reference), numbers)
+    if known is not None:
+        findings += _elsewhere(result, known, numbers)
+    elif "data_energy" in result.settings:
+        seen = "not checked against data: pass reference=energies of data + noise."
+        findings.append(Finding(False, seen))
+    findings += _clamped(result)
     findings += _meaning(result)
     return Diagnosis(tuple(findings), numbers)
 
@@ -117,8 +138,23 @@ def stuck_chains(y: np.ndarray) -> np.ndarray:
     return (longest >= max(STUCK_DRAWS, y.shape[1] / 10)) | (longest >= max(1, y.shape[1] - 1))
 
 
-def _flat(result: SampleResult) -> np.ndarray:
-    leaves = jax.tree.leaves(result.y)
+def _quantiles(result: SampleResult, reference: ArrayLike | None) -> np.ndarray | None:
+    """Low, median and high of the energies of data + noise, where they are known."""
+    if reference is None:
+        known = result.settings.get("data_energy")
+        return None if known is None else np.asarray(known)
+    energies = np.asarray(reference)
+    if energies.ndim != 1 or len(energies) < MIN_REFERENCE or not np.isfinite(energies).all():
+        raise InvalidArgumentError(
+            f"reference must be at least {MIN_REFERENCE} finite energies, shape (n,): "
+            "jax.vmap(energy)(neb_ppl.smooth(rng_key, x, energy.sigma)); got shape "
+            f"{energies.shape}."
+        )
+    return np.quantile(energies, [0.01, 0.5, 0.99])
+
+
+def _flat(tree: PyTree, result: SampleResult) -> np.ndarray:
+    leaves = jax.tree.leaves(tree)
     shape = (result.num_chains, result.num_samples, -1)
     return np.concatenate([np.asarray(leaf).reshape(shape) for leaf in leaves], axis=2)
 
@@ -178,7 +214,16 @@ def _acceptance(result: SampleResult, numbers: dict) -> list[Finding]:
     if rate < 0.2:
         advice = f"use a smaller step size than {step:.3g}, or leave it out to adapt it."
         return [Finding(True, f"only {rate:.1%} of proposals were accepted.", advice)]
-    if target is not None and rate > 0.5 * (1 + target) + 0.1:
+    each = rates.mean(axis=1)
+    slow = each < 0.5 * np.median(each)
+    if slow.any():
+        seen = (
+            f"{_chains(slow)} accepted {each[slow].mean():.0%} of proposals, the median chain "
+            f"{np.median(each):.0%}: it sits where the energy curves more than a smoothed density "
+            "can, in a well that no data made."
+        )
+        return [Finding(True, seen, "start_at_data, neb_ppl.refine with walk=MALA(), or train on.")]
+    if target is not None and rate > 0.5 * (1 + target):
         advice = f"a larger step size than {step:.3g} would move faster; {target:g} is the target."
         return [Finding(False, f"{rate:.1%} of proposals were accepted.", advice)]
     return []
@@ -186,10 +231,13 @@ def _acceptance(result: SampleResult, numbers: dict) -> list[Finding]:
 
 def _convergence(result: SampleResult, y: np.ndarray, numbers: dict) -> list[Finding]:
     lp = result.info["lp"][..., None]
-    quantities = _quantities(y)
+    quantities = [_quantities(y)]
+    if result.x is not None:
+        quantities.append(_quantities(_flat(result.x, result)))
     if np.isfinite(lp).all():
-        quantities = np.concatenate([lp, quantities], axis=2)
-    worst_rhat = float(np.max(rhat(quantities)))
+        quantities.append(lp)
+    quantities = np.concatenate(quantities, axis=2)
+    worst_rhat = float(np.max(rhat(_in_halves(quantities))))
     ess = float(np.min(effective_sample_size(quantities)))
     numbers["largest R-hat"] = worst_rhat
     numbers["smallest ESS"] = ess
@@ -198,6 +246,11 @@ def _convergence(result: SampleResult, y: np.ndarray, numbers: dict) -> list[Fin
     if result.num_chains == 1:
         seen = "one chain: R-hat compares its two halves only."
         findings.append(Finding(False, seen, "run at least four."))
+    if GOOD_RHAT < worst_rhat <= MAX_RHAT or MIN_ESS <= ess < GOOD_ESS:
+        seen = f"numbers to publish want R-hat below {GOOD_RHAT} and {GOOD_ESS} effective draws."
+        findings.append(
+            Finding(False, seen, "go on with sample(None, energy, None, result.state, ...).")
+        )
     if not worst_rhat <= MAX_RHAT:
         findings.append(
             Finding(
@@ -218,20 +271,40 @@ def _convergence(result: SampleResult, y: np.ndarray, numbers: dict) -> list[Fin
     return findings
 
 
-def _elsewhere(result: SampleResult, reference: np.ndarray, numbers: dict) -> list[Finding]:
+def _in_halves(draws: np.ndarray) -> np.ndarray:
+    """One chain as two, for statistics that compare chains."""
+    if len(draws) > 1:
+        return draws
+    return np.concatenate(np.split(draws[:, : draws.shape[1] // 2 * 2], 2, axis=1))
+
+
+def _elsewhere(result: SampleResult, known: np.ndarray, numbers: dict) -> list[Finding]:
     """Whether the second half of the draws has the energies of data + noise."""
     energies = -result.info["lp"][:, result.num_samples // 2 :]
-    low, high = np.quantile(reference, [0.01, 0.99])
-    outside = float(((energies < low) | (energies > high)).mean())
-    numbers["energies unlike data's"] = outside
-    if outside <= MAX_OUTSIDE:
+    low, median, high = known
+    outside = ((energies < low) | (energies > high)).mean(axis=1)
+    numbers["energies unlike data's"] = float(outside.mean())
+    if outside.mean() <= MAX_OUTSIDE and outside.max() <= 0.5:
         return []
-    where = "below" if np.median(energies) < np.median(reference) else "above"
+    who = "" if outside.mean() > MAX_OUTSIDE else f" of {_chains(outside > 0.5)}"
+    where = "below" if np.median(energies) < median else "above"
     seen = (
-        f"{outside:.0%} of the later draws have an energy unlike that of data + noise (the median "
-        f"is {where}): the walk has settled where no data are."
+        f"{outside.max() if who else outside.mean():.0%} of the later draws{who} have an energy "
+        f"unlike that of data + noise (the median is {where}): the walk has settled where no data "
+        "are."
     )
-    return [Finding(True, seen, "use a larger sigma, start_at_data and short walks, or an MLP.")]
+    return [Finding(True, seen, "neb_ppl.refine the energy, start_at_data, or a larger sigma.")]
+
+
+def _clamped(result: SampleResult) -> list[Finding]:
+    counts = result.info.get("num_clamped")
+    if counts is None or not counts.any():
+        return []
+    seen = (
+        f"in {(counts > 0).mean():.0%} of draws the covariance of X given Y had negative "
+        f"eigenvalues, {counts.mean():.1f} a draw, set to 0: no smoothed density has them."
+    )
+    return [Finding(False, seen, "trust intervals of x less there.")]
 
 
 def _quantities(y: np.ndarray) -> np.ndarray:
@@ -270,8 +343,9 @@ def _bias(result: SampleResult) -> str:
         )
     if tuning.get("scheme") in ("BAOAB", "ABOBA"):
         return (
-            f"{tuning['scheme']} is not adjusted: its position variance is exact on Gaussians; "
-            "elsewhere halve the step, or compare with MALA, to see its bias."
+            f"{tuning['scheme']} is not adjusted: its position variance is exact on Gaussians, and "
+            "wells stiffer than its step throw it out; halve the step, or compare with MALA from "
+            "the same start, to see its bias."
         )
     return f"{name} is not adjusted: halve the step, or compare with MALA, to see its bias."
 

@@ -10,6 +10,8 @@ from neb_ppl.types import ArrayLike
 
 __all__ = ["ClassMixing", "class_mixing"]
 
+MAX_RHAT = 1.1
+
 
 @dataclasses.dataclass(frozen=True)
 class ClassMixing:
@@ -24,7 +26,8 @@ class ClassMixing:
     frequencies, reference : arrays, shape (classes,)
         Share of each class among the jumps and in the reference.
     standard_errors : array, shape (classes,)
-        Of the frequencies, by effective sample size.
+        Of the frequencies, by effective sample size; 0 for a class never visited, of which they
+        say nothing.
     total_variation : float
         Half the summed difference between frequencies and reference.
     rhat : array, shape (classes,)
@@ -46,8 +49,21 @@ class ClassMixing:
 
     @property
     def ok(self) -> bool:
-        """Whether every chain visited every class that the reference holds."""
-        return bool((self.visits[:, self.reference > 0] > 0).all())
+        """Whether every chain visited every class of the reference, and the chains agree.
+
+        They agree when no class indicator has an R-hat above 1.1.
+        """
+        return bool((self.visits[:, self.reference > 0] > 0).all()) and not self.disagree
+
+    @property
+    def disagree(self) -> bool:
+        """Whether an R-hat is above 1.1."""
+        return bool((self.rhat > MAX_RHAT).any())
+
+    @property
+    def expected_variation(self) -> float:
+        """The total variation that noise alone would leave, by the standard errors."""
+        return 0.5 * float(np.sqrt(2 / np.pi) * np.nansum(self.standard_errors))
 
     def __str__(self) -> str:
         total = int((self.reference > 0).sum())
@@ -63,10 +79,15 @@ class ClassMixing:
                 "larger sigma, more steps_per_jump, a larger step_size, or more chains"
             )
         lines.append(f"{self.changes_per_1000:.0f} class changes per 1,000 jumps")
-        lines.append(f"distance of class frequencies from the data's: {self.total_variation:.1%}")
+        lines.append(
+            f"distance of class frequencies from the data's: {self.total_variation:.1%} (noise "
+            f"alone: {self.expected_variation:.1%})"
+        )
         finite = self.rhat[np.isfinite(self.rhat)]
         if len(finite):
             lines.append(f"largest R-hat of a class indicator: {finite.max():.3f}")
+        if self.disagree:
+            lines.append("the chains disagree about the classes: run longer")
         return "\n".join(lines)
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from flax import nnx
 from jax.core import Tracer
 
+from neb_ppl._noise import check_key
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import SmoothedEnergy, check_event, check_sigma
 from neb_ppl.energies.networks import Network, default_network
 from neb_ppl.energies.scale import DataScale, data_scale
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
-from neb_ppl.types import Array, Event, PRNGKey, Scalar
+from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
 
 __all__ = ["NeuralEnergy", "NoiseConditionalEnergy", "deen", "noise_conditional"]
 
@@ -36,6 +37,9 @@ class NeuralEnergy(SmoothedEnergy):
         Named as in the module: ``"layers.0.kernel"``.
     scale : DataScale
         The data's scale; part of the energy, and saved with it.
+    data_energy : array, shape (3,)
+        1 %, 50 % and 99 % quantiles of phi over held-out data + noise, by which
+        `neb_ppl.diagnostics.diagnose` knows walks that settle elsewhere; NaN before training.
     network : Network
         Specification of U; compile-time.
     """
@@ -43,6 +47,7 @@ class NeuralEnergy(SmoothedEnergy):
     weights: Weights
     sigma: Scalar
     scale: DataScale
+    data_energy: Float[Array, " 3"]
     network: Network = static()
     event_shape: tuple[int, ...] = static()
 
@@ -84,7 +89,9 @@ class NoiseConditionalEnergy:
                     f"{float(sigma):g}. Train with a wider sigma_range."
                 )
         sigma = check_sigma(sigma).astype(self.sigma_range.dtype)
-        return NeuralEnergy(self.weights, sigma, self.scale, self.network, self.event_shape)
+        return NeuralEnergy(
+            self.weights, sigma, self.scale, unknown_energies(), self.network, self.event_shape
+        )
 
     def __call__(self, y: Event, sigma: float | Array) -> Scalar:
         r"""Energy :math:`\phi(y, \sigma)` of one event, up to a constant of each sigma."""
@@ -122,9 +129,11 @@ def deen(
     """
     event_shape = _check_shape(event_shape)
     network = network or default_network(event_shape)
+    check_key(rng_key)
+    _check_network(network)
     sigma = check_sigma(sigma)
     weights = _initial_weights(rng_key, network, event_shape)
-    return NeuralEnergy(weights, sigma, data_scale(), network, event_shape)
+    return NeuralEnergy(weights, sigma, data_scale(), unknown_energies(), network, event_shape)
 
 
 def noise_conditional(
@@ -140,6 +149,8 @@ def noise_conditional(
         raise InvalidArgumentError(f"sigma_range must increase; got {tuple(sigma_range)}.")
     event_shape = _check_shape(event_shape)
     network = network or default_network(event_shape, conditional=True)
+    check_key(rng_key)
+    _check_network(network)
     if not getattr(network, "conditional", False):
         raise InvalidArgumentError(
             f"network must read sigma: pass conditional=True to {type(network).__name__}."
@@ -150,11 +161,28 @@ def noise_conditional(
     )
 
 
+def unknown_energies() -> Float[Array, " 3"]:
+    """`NeuralEnergy.data_energy` before training."""
+    return jnp.full(3, jnp.nan, jnp.result_type(float))
+
+
 def _check_shape(event_shape: tuple[int, ...]) -> tuple[int, ...]:
-    shape = tuple(int(size) for size in event_shape)
-    if not shape or min(shape) < 1:
+    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    if shape == ():
+        raise EventShapeError(
+            "event_shape must have an axis; got (). For numbers use (1,), and data of shape "
+            "(n, 1): x[:, None]."
+        )
+    if not all(isinstance(size, int | np.integer) and size > 0 for size in shape):
         raise EventShapeError(f"event_shape must be positive sizes; got {event_shape}.")
-    return shape
+    return tuple(int(size) for size in shape)
+
+
+def _check_network(network: object) -> None:
+    if isinstance(network, type) or not hasattr(network, "build"):
+        raise InvalidArgumentError(
+            f"network must be a specification such as neb_ppl.MLP(); got {network!r}."
+        )
 
 
 @lru_cache(maxsize=64)

@@ -9,11 +9,21 @@ import numpy as np
 
 from neb_ppl.data.checks import warn_outside_range
 from neb_ppl.energies.base import SmoothedEnergy, SmoothedScore
+from neb_ppl.energies.neural import NoiseConditionalEnergy
 from neb_ppl.errors import EventShapeError, InvalidArgumentError, StartError, WalkError, WalkWarning
 from neb_ppl.types import PyTree
 from neb_ppl.walks.base import Walk, value_and_score
 
-__all__ = ["check_acceptance", "check_counts", "check_draws", "check_start"]
+__all__ = [
+    "check_acceptance",
+    "check_counts",
+    "check_draws",
+    "check_jump",
+    "check_model",
+    "check_same_model",
+    "check_start",
+    "check_walk",
+]
 
 MIN_ACCEPTANCE = 1e-3
 MIN_STEPS = 100
@@ -31,6 +41,8 @@ def check_counts(**counts: int) -> None:
 def check_start(model: Any, position: PyTree) -> PyTree:
     """Start positions as float arrays with a chain axis, finite in value, energy and score."""
     dtype = jnp.result_type(float)
+    if isinstance(position, list):
+        position = np.asarray(position)
     position = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), position)
     leaves = jax.tree.leaves(position)
     shape = getattr(model, "event_shape", None)
@@ -46,13 +58,61 @@ def check_start(model: Any, position: PyTree) -> PyTree:
         name = "initial" + jax.tree_util.keystr(path)
         _refuse(name, "position", jnp.isfinite(leaf).reshape(seen[0], -1).all(axis=1))
     _warn_of_scale(model, leaves[0])
-    value, score = jax.jit(jax.vmap(value_and_score(model)))(position)
+    value, score = _evaluate(model, position)
     if isinstance(model, SmoothedEnergy) or not isinstance(model, SmoothedScore):
         _refuse("initial", "energy", jnp.isfinite(value))
     for path, leaf in jax.tree_util.tree_leaves_with_path(score):
         name = "initial" + jax.tree_util.keystr(path)
         _refuse(name, "score", jnp.isfinite(leaf).reshape(seen[0], -1).all(axis=1))
     return position
+
+
+def check_model(model: Any) -> None:
+    """Something to walk on: not a walk, and not many noise levels at once."""
+    if isinstance(model, NoiseConditionalEnergy):
+        raise InvalidArgumentError(
+            "model is a NoiseConditionalEnergy: walk on one of its levels, model.at(sigma)."
+        )
+    if isinstance(model, Walk) or not (callable(model) or isinstance(model, SmoothedScore)):
+        raise InvalidArgumentError(
+            "model must be an energy, a score, or a function position -> potential; got "
+            f"{type(model).__name__}. The order is sample(rng_key, model, walk, initial)."
+        )
+
+
+def check_walk(walk: Any) -> None:
+    """An instance of a walk."""
+    if not isinstance(walk, Walk):
+        name = walk.__name__ if isinstance(walk, type) else "MALA"
+        raise InvalidArgumentError(f"walk must be a walk such as neb_ppl.{name}(); got {walk!r}.")
+
+
+def check_jump(jump: Any) -> None:
+    """A function."""
+    if not callable(jump):
+        raise InvalidArgumentError(
+            f"jump must be a function such as neb_ppl.stochastic_jump; got {jump!r}."
+        )
+
+
+def check_same_model(model: Any, kernel: Any) -> None:
+    """Refuse a state whose remembered energies or scores are another model's."""
+    known = getattr(kernel, "logdensity_grad", None)
+    if known is None:
+        return
+    _, score = _evaluate(model, kernel.position)
+    for old, new in zip(jax.tree.leaves(known), jax.tree.leaves(score), strict=True):
+        scale = float(jnp.abs(new).max())
+        if not np.allclose(old, new, rtol=1e-2, atol=1e-3 * scale, equal_nan=True):
+            raise InvalidArgumentError(
+                "the state was made on another model: its scores are not this one's. Pass "
+                "initial=state.position to walk on from there."
+            )
+
+
+@jax.jit
+def _evaluate(model: Any, position: PyTree) -> tuple[Any, PyTree]:
+    return jax.vmap(value_and_score(model))(position)
 
 
 def _warn_of_scale(model: Any, y: jax.Array) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from neb_ppl._pytree import value
+from neb_ppl._pytree import static, value
+from neb_ppl.estimators import Jump
 from neb_ppl.types import Array, PRNGKey, PyTree
 from neb_ppl.walks.base import Walk
 
@@ -26,12 +27,16 @@ class WalkState:
     rng_key : key
     num_drawn : int array
         Saved draws so far: draw t of chain c has the key ``fold_in(fold_in(key, c), t)``.
+    steps_per_jump : int array
+    jump : Jump or None
     """
 
     kernel: Any
     walk: Walk
     rng_key: PRNGKey
     num_drawn: Array
+    steps_per_jump: Array
+    jump: Jump | None = static()
 
     @property
     def position(self) -> PyTree:
@@ -80,5 +85,8 @@ class SampleResult:
     def __repr__(self) -> str:
         return (
             f"SampleResult({self.num_chains} chains x {self.num_samples} draws, "
-            f"{self.settings['walk']}, sigma={self.settings['sigma']})"
+            f"{self.settings['walk']}, sigma={self.settings['sigma']:.4g})"
+            if self.settings["sigma"]
+            else f"SampleResult({self.num_chains} chains x {self.num_samples} draws, "
+            f"{self.settings['walk']})"
         )

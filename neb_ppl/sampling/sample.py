@@ -9,10 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from neb_ppl._noise import check_key
 from neb_ppl.energies.base import SmoothedScore
+from neb_ppl.energies.kde import KernelDensityEnergy
+from neb_ppl.energies.mixture import GaussianMixtureEnergy
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.estimators import Jump
-from neb_ppl.progress import chunks, progress
+from neb_ppl.progress import chunks, interruptible, progress
 from neb_ppl.sampling import engine, faults
 from neb_ppl.sampling.result import SampleResult, WalkState
 from neb_ppl.sampling.walk_jump import matched_jump
@@ -32,7 +35,7 @@ def sample(
     *,
     num_samples: int,
     num_warmup: int | None = None,
-    steps_per_jump: int = 1,
+    steps_per_jump: int | None = None,
     jump: Jump | None = None,
     progress_bar: bool = True,
 ) -> SampleResult:
@@ -57,10 +60,10 @@ def sample(
     num_warmup : int, optional
         Walk steps before the first draw. Default 500 where a step size is to be adapted, else 0.
     steps_per_jump : int
-        Walk steps between saved draws.
+        Walk steps between saved draws. Default 1, or the state's.
     jump : Jump, optional
-        Default: the one that belongs to the model, `mean_jump` for an energy. Means are not
-        draws: use `stochastic_jump` where intervals for x are wanted.
+        Default: the state's, or the one that belongs to the model, `mean_jump` for an energy. Means
+        are not draws: use `stochastic_jump` where intervals for x are wanted.
     progress_bar : bool
         Draws are the same with and without.
 
@@ -77,25 +80,33 @@ def sample(
 
     Notes
     -----
-    Ctrl-C drops the current chunk (about a quarter of a second) and returns the draws until then
-    with ``is_complete=False``. Cost: ``num_chains * (num_warmup + num_samples * steps_per_jump)``
-    kernel steps; memory: the draws, and one chunk of at most 64 MiB.
+    Ctrl-C ends the walk after the current chunk (about a quarter of a second) and returns the draws
+    until then with ``is_complete=False``. Cost: ``num_chains * (num_warmup + num_samples *
+    steps_per_jump)`` kernel steps; memory: the draws, and one chunk of at most 64 MiB.
     """
-    faults.check_counts(num_samples=num_samples, steps_per_jump=steps_per_jump)
+    faults.check_counts(num_samples=num_samples)
+    if steps_per_jump is not None:
+        faults.check_counts(steps_per_jump=steps_per_jump)
+    faults.check_model(model)
     model = _as_pytree(model)
-    jump = matched_jump(model) if jump is None else jump
     started = time.perf_counter()
     if isinstance(initial, WalkState):
-        state = _go_on(rng_key, walk, initial, num_warmup)
+        state = _go_on(rng_key, model, walk, initial, num_warmup)
         num_warmup = 0
     else:
         state, num_warmup = _start(rng_key, model, walk, initial, num_warmup, progress_bar)
-    draws, state, is_complete = _draw(model, state, num_samples, steps_per_jump, jump, progress_bar)
+    if steps_per_jump is not None:
+        state = dataclasses.replace(state, steps_per_jump=jnp.asarray(steps_per_jump))
+    if jump is not None:
+        faults.check_jump(jump)
+        state = dataclasses.replace(state, jump=jump)
+    steps_per_jump = int(state.steps_per_jump)
+    draws, state, is_complete = _draw(model, state, num_samples, progress_bar)
     info = draws.stats
     drawn = info["lp"].shape[1]
     info["step_size"] = np.full(info["lp"].shape, float(state.walk.step_size), info["lp"].dtype)
     faults.check_draws(state.walk, info, steps_per_jump)
-    settings = _settings(model, state.walk, jump) | {
+    settings = _settings(model, state.walk, state.jump) | {
         "num_chains": int(info["lp"].shape[0]),
         "num_samples": drawn,
         "num_warmup": num_warmup,
@@ -118,6 +129,8 @@ def _start(
         raise InvalidArgumentError(
             "rng_key and walk may be None only when initial is the state of an earlier result."
         )
+    check_key(rng_key)
+    faults.check_walk(walk)
     position = faults.check_start(model, initial)
     adapt = walk.step_size is None and walk.target_acceptance is not None
     if num_warmup is None:
@@ -132,7 +145,8 @@ def _start(
     states = engine.initialise(model, walk, position, key_init)
     if num_warmup:
         walk, states = _warm_up(model, walk, states, key_warmup, num_warmup, adapt, progress_bar)
-    return WalkState(states, walk, key_draws, jnp.zeros((), jnp.int32)), num_warmup
+    start, one = jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32)
+    return WalkState(states, walk, key_draws, start, one, matched_jump(model)), num_warmup
 
 
 def _warm_up(
@@ -157,7 +171,11 @@ def _warm_up(
 
 
 def _go_on(
-    rng_key: PRNGKey | None, walk: Walk | None, state: WalkState, num_warmup: int | None
+    rng_key: PRNGKey | None,
+    model: Any,
+    walk: Walk | None,
+    state: WalkState,
+    num_warmup: int | None,
 ) -> WalkState:
     """The state to go on from, once it is sure that nothing asked for is ignored."""
     if num_warmup:
@@ -170,8 +188,10 @@ def _go_on(
             f"the state was made by {state.walk}; got {walk}. Pass walk=None to go on with it, or "
             "initial=state.position to start another walk there."
         )
+    faults.check_same_model(model, state.kernel)
     if rng_key is None:
         return state
+    check_key(rng_key)
     _, _, key_draws = jax.random.split(rng_key, 3)
     return dataclasses.replace(state, rng_key=key_draws)
 
@@ -193,42 +213,39 @@ def _draw(
     model: Any,
     state: WalkState,
     num_samples: int,
-    steps_per_jump: int,
-    jump: Jump | None,
     progress_bar: bool,
 ) -> tuple[engine.Draws, WalkState, bool]:
     """Chunk after chunk into arrays on the host."""
     buffer = engine.buffer_size(state.position)
     sigma = float(model.sigma) if hasattr(model, "sigma") else None
     kept, drawn, accepted = None, 0, 0.0
-    steps = jnp.asarray(steps_per_jump)
-    with progress(num_samples, "draws", show=progress_bar, unit="draw") as bar:
-        try:
-            for first, count in chunks(num_samples, limit=buffer):
-                kernel, chunk = engine.draw_chunk(
-                    model,
-                    state.walk,
-                    state.kernel,
-                    state.rng_key,
-                    state.num_drawn,
-                    jnp.asarray(count),
-                    steps,
-                    jump=jump,
-                    buffer=buffer,
-                )
-                chunk = jax.tree.map(lambda rows, n=count: np.asarray(rows)[:n], chunk)
-                kept = _keep(kept, chunk, first, num_samples)
-                state = dataclasses.replace(state, kernel=kernel, num_drawn=state.num_drawn + count)
-                drawn = first + count
-                bar.update(count)
-                if "acceptance_rate" in chunk.stats:
-                    accepted += float(chunk.stats["acceptance_rate"].mean()) * count
-                    faults.check_acceptance(
-                        state.walk, sigma, accepted / drawn, drawn * steps_per_jump
-                    )
-        except KeyboardInterrupt:
-            if kept is None:
-                raise
+    with (
+        progress(num_samples, "draws", show=progress_bar, unit="draw") as bar,
+        interruptible() as interrupt,
+    ):
+        for first, count in chunks(num_samples, limit=buffer):
+            kernel, chunk = engine.draw_chunk(
+                model,
+                state.walk,
+                state.kernel,
+                state.rng_key,
+                state.num_drawn,
+                jnp.asarray(count),
+                state.steps_per_jump,
+                jump=state.jump,
+                buffer=buffer,
+            )
+            chunk = jax.tree.map(lambda rows, n=count: np.asarray(rows)[:n], chunk)
+            kept = _keep(kept, chunk, first, num_samples)
+            state = dataclasses.replace(state, kernel=kernel, num_drawn=state.num_drawn + count)
+            drawn = first + count
+            bar.update(count)
+            if "acceptance_rate" in chunk.stats:
+                accepted += float(chunk.stats["acceptance_rate"].mean()) * count
+                steps = drawn * int(state.steps_per_jump)
+                faults.check_acceptance(state.walk, sigma, accepted / drawn, steps)
+            if interrupt.requested:
+                break
     draws = jax.tree.map(lambda rows: rows[:, :drawn], kept)
     return draws, state, drawn == num_samples  # pyright: ignore[reportReturnType]
 
@@ -262,6 +279,11 @@ def _settings(model: Any, walk: Walk, jump: Jump | None) -> dict[str, Any]:
         field.name: getattr(walk, field.name)
         for field in dataclasses.fields(walk)  # pyright: ignore[reportArgumentType]
     }
+    known = {}
+    if not isinstance(model, GaussianMixtureEnergy | KernelDensityEnergy):
+        energies = getattr(model, "data_energy", None)
+        seen = energies is not None and bool(jnp.isfinite(energies).all())
+        known = {"data_energy": np.asarray(energies).tolist() if seen else None}
     return {
         "model": type(model).__name__,
         "sigma": float(model.sigma) if isinstance(model, SmoothedScore) else None,
@@ -271,4 +293,4 @@ def _settings(model: Any, walk: Walk, jump: Jump | None) -> dict[str, Any]:
         "jump": getattr(jump, "__name__", None) if jump else None,
         "jax_version": jax.__version__,
         "blackjax_version": version("blackjax"),
-    }
+    } | known

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.energies.networks import UNet, default_network
+from neb_ppl.energies.neural import NoiseConditionalEnergy
 from neb_ppl.errors import InvalidArgumentError, NotAnEnergyError
 from neb_ppl.estimators import smooth
 from neb_ppl.training.loop import fit
@@ -31,9 +32,9 @@ class ContrastiveLoss:
     .. math:: \frac{R(\theta)}{R(\theta_0)} + \frac{w}{d} \Bigl(
               \mathbb{E}_{x + \sigma\xi}\, \phi_\theta - \mathbb{E}_{chains}\, \phi_\theta \Bigr)
 
-    The gradient of the second term is that of :math:`-\frac{w}{d} \log p_\theta` on smoothed
-    data when the chains have the law :math:`p_\theta`: maximum likelihood. It sees what the
-    denoising risk R cannot: the energies of places where no data are, and the weights of modes.
+    If the chains had the law :math:`p_\theta`, the gradient of the second term would be that of
+    :math:`-\frac{w}{d} \log p_\theta` on smoothed data: maximum likelihood. They have the law of
+    `walk` at its step, with restarts, so that it acts on the places where that walk goes.
 
     Attributes
     ----------
@@ -41,7 +42,7 @@ class ContrastiveLoss:
         :math:`w`; 0 leaves the denoising risk.
     restart : float
         Probability that a chain starts anew before a step, at data or at pure noise with equal
-        chances, so that every road into the data stays walked.
+        chances, so that the roads into the data stay walked.
     steps : int
         Walk steps of every chain between updates.
     num_chains : int
@@ -119,10 +120,14 @@ def refine(
     """Go on learning where the walk goes: `fit` with `ContrastiveLoss`, after `fit`.
 
     The denoising risk sees an energy along the data only. Elsewhere a learned energy may lie
-    lower: walks find such places after hundreds of steps and stay, and modes may have wrong
-    weights. This mends both at hardly any denoising risk. Judge it by ``history.stats["gap"]``,
-    which goes to about 0, by ``history.risk``, and by `neb_ppl.diagnostics.diagnose` with a
-    reference.
+    lower: walks find such places after hundreds of steps and stay. This raises them where the
+    loss's own walk goes, by default BAOAB at half a sigma, and brings the weights of modes nearer
+    to the data's, not right. Wells too stiff for that step are not visited and stay: for walks
+    with smaller steps give ``loss=ContrastiveLoss(walk=MALA(step_size))``.
+
+    Judge it by `neb_ppl.diagnostics.diagnose` of walks from data and from noise, longer than the
+    refinement's own; ``history.stats["gap"]``, data's energies above the chains', shows that
+    chains escape (large and positive) but not that they are right when it is about 0.
 
     Parameters
     ----------
@@ -153,7 +158,7 @@ def refine(
     -----
     Cost of a step: that of `fit`, and ``num_chains * steps`` gradients.
     """
-    if hasattr(energy, "at"):
+    if isinstance(energy, NoiseConditionalEnergy):
         raise InvalidArgumentError(
             f"energy is a {type(energy).__name__}: refine one of its levels, energy.at(sigma)."
         )

@@ -14,9 +14,12 @@ import numpy as np
 import optax
 
 from neb_ppl.data.checks import check_data
+from neb_ppl.energies.neural import NeuralEnergy
 from neb_ppl.energies.scale import DataScale, fit_data_scale
 from neb_ppl.errors import InvalidArgumentError, TrainingDivergedError
-from neb_ppl.progress import chunks, progress
+from neb_ppl.estimators import smooth
+from neb_ppl.progress import Interrupt, chunks, interruptible, progress
+from neb_ppl.training import checks
 from neb_ppl.training.losses import DenoisingLoss, Loss, denoising_loss
 from neb_ppl.training.saved import fingerprint, load_state, save_state
 from neb_ppl.training.state import History, TrainState, copy
@@ -27,6 +30,7 @@ __all__ = ["default_optimizer", "fit"]
 MAX_VALIDATION = 1_000
 STEPS_PER_CHUNK = 64
 DENOISING = DenoisingLoss()
+QUANTILES = jnp.array([0.01, 0.5, 0.99])
 
 Callback = Callable[[int, Any, History], bool | None]
 
@@ -73,7 +77,8 @@ def fit(
     ema_decay : float
         Of the averaged weights that are returned; shorter at the start.
     validation : array, optional
-        Held-out data; default a random `validation_fraction` of x, at most 1,000 events.
+        Held-out data; default a random `validation_fraction` of x, at most 1,000 events, the same
+        ones whatever the key: a second call with the same x does not train on them either.
     validation_fraction : float
         0 trains on everything and returns the last average instead of the best.
     validate_every : int, optional
@@ -112,12 +117,19 @@ def fit(
     Notes
     -----
     Batches are drawn without replacement, epoch after epoch, by index on the device. Ctrl-C ends
-    training and returns what was learned.
+    training after the current chunk, a quarter of a second, and returns what was learned.
     """
-    _check_arguments(num_steps, batch_size, learning_rate, ema_decay, validation_fraction)
+    checks.check_arguments(num_steps, batch_size, learning_rate, ema_decay, validation_fraction)
+    checks.check_trainable(rng_key, model)
     events = np.asarray(check_data(x, model.event_shape))
-    key_split, key_steps, key_validation = jax.random.split(rng_key, 3)
-    events, held_out = _split(key_split, events, validation, validation_fraction, model.event_shape)
+    checks.check_scale(model, events)
+    key_steps, key_validation = jax.random.split(rng_key)
+    events, held_out = _split(events, validation, validation_fraction, model.event_shape)
+    if patience is not None and (held_out is None or not loss.keeps_best):
+        raise InvalidArgumentError(
+            f"patience={patience} needs a held-out risk to judge by: leave it out with "
+            "validation_fraction=0, and with losses whose last weights are kept."
+        )
     batch_size = min(batch_size, len(events))
     optimizer = optimizer or default_optimizer(learning_rate, num_steps)
     data = jnp.asarray(events)
@@ -155,7 +167,8 @@ def fit(
         save=save,
     )
     history = _train(run, current, progress_bar)
-    return best_model(history.state), history
+    seen = data if run.held_out is None else run.held_out
+    return _with_data_energy(best_model(history.state), key_validation, seen), history
 
 
 @lru_cache(maxsize=32)
@@ -196,44 +209,47 @@ class _Run:
 
 
 def _train(run: _Run, state: TrainState, progress_bar: bool) -> History:
-    started, first = time.perf_counter(), int(state.step)
+    started = time.perf_counter()
     history = History(state, np.empty(0), stopped="all steps done")
-    records: list[dict[str, np.ndarray]] = []
     bar = progress(run.num_steps, "training", show=progress_bar, unit="step")
-    bar.update(first)
-    try:
-        while int(state.step) < run.num_steps:
-            step = int(state.step)
-            until = min(run.num_steps, (step // run.validate_every + 1) * run.validate_every)
-            for offset, count in chunks(until - step, limit=STEPS_PER_CHUNK):
-                state, record = _advance(run, state, step + offset, count)
-                records.append(record)
-                history.state = state
-                _write(history, records)
-                _check_loss(run, state, history, record["loss"], step + offset)
-                bar.update(count)
-            state = _validate(run, state, history)
-            history.state = state
+    bar.update(int(state.step))
+    with bar, interruptible() as interrupt:
+        while int(history.state.step) < run.num_steps:
+            _advance_to_validation(run, history, bar, interrupt)
+            if interrupt.requested:
+                history.stopped = f"interrupted at step {int(history.state.step)}"
+            else:
+                history.state = _validate(run, history.state, history)
             if run.save is not None:
-                run.save(state)
+                run.save(history.state)
             if history.risk:
                 bar.set_postfix(risk=f"{history.risk[-1]:.4g}")
-            if reason := _stop_reason(run, state, history):
+            if interrupt.requested:
+                break
+            if reason := _stop_reason(run, history.state, history):
                 history.stopped = reason
                 break
-    except KeyboardInterrupt:
-        history.stopped = f"interrupted at step {int(history.state.step)}"
-        if run.save is not None:
-            run.save(history.state)
-    bar.close()
     history.seconds = time.perf_counter() - started
     return history
 
 
-def _write(history: History, records: list[dict[str, np.ndarray]]) -> None:
-    stats = {name: np.concatenate([record[name] for record in records]) for name in records[0]}
-    history.loss = stats.pop("loss")
-    history.stats = stats
+def _advance_to_validation(run: _Run, history: History, bar: Any, interrupt: Interrupt) -> None:
+    step = int(history.state.step)
+    until = min(run.num_steps, (step // run.validate_every + 1) * run.validate_every)
+    for offset, count in chunks(until - step, limit=STEPS_PER_CHUNK):
+        history.state, record = _advance(run, history.state, step + offset, count)
+        _write(history, record)
+        _check_loss(run, history.state, history, history.loss[-count:], step + offset)
+        bar.update(count)
+        if interrupt.requested:
+            return
+
+
+def _write(history: History, record: dict[str, np.ndarray]) -> None:
+    """Append a chunk's numbers."""
+    history.loss = np.append(history.loss, record.pop("loss"))
+    for name, line in record.items():
+        history.stats[name] = np.append(history.stats.get(name, np.empty(0)), line)
 
 
 def _advance(
@@ -275,9 +291,10 @@ def _train_chunk(
         state, record = carry
         weights, batch = _weights(state.model), x[rows[i]]
         key = jax.random.fold_in(state.rng_key, state.step)
-        carried = loss.advance(jax.random.fold_in(key, 1), state.model, batch, state.loss)
+        key_loss, key_advance = jax.random.split(key)
+        carried = loss.advance(key_advance, state.model, batch, state.loss)
         (total, stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-            weights, state.model, key, batch, carried
+            weights, state.model, key_loss, batch, carried
         )
         update, optimizer_state = optimizer.update(gradient, state.optimizer, weights)
         weights = optax.apply_updates(weights, update)
@@ -334,7 +351,7 @@ def _on_disk(
 
 def _stop_reason(run: _Run, state: TrainState, history: History) -> str:
     since = (int(state.step) - int(state.best_step)) // run.validate_every
-    if run.patience is not None and run.held_out is not None and since >= run.patience:
+    if run.patience is not None and since >= run.patience:
         return f"no lower risk for {since} validations: stopped early at step {int(state.step)}"
     for callback in run.callbacks:
         if callback(int(state.step), _with_weights(state.model, state.average), history):
@@ -407,7 +424,6 @@ def _with_scale(model: Any, x: np.ndarray, scale: DataScale | None) -> Any:
 
 
 def _split(
-    rng_key: PRNGKey,
     x: np.ndarray,
     validation: ArrayLike | None,
     fraction: float,
@@ -418,8 +434,21 @@ def _split(
     count = min(MAX_VALIDATION, int(len(x) * fraction))
     if count == 0:
         return x, None
-    order = np.asarray(jax.random.permutation(rng_key, len(x)))
+    order = np.random.default_rng(0).permutation(len(x))
     return x[order[count:]], x[order[:count]]
+
+
+def _with_data_energy(model: Any, rng_key: PRNGKey, x: Array) -> Any:
+    """What energies data + noise have, for those who judge walks."""
+    if not isinstance(model, NeuralEnergy):
+        return model
+    energies = _energies(model, rng_key, x[:MAX_VALIDATION])
+    return dataclasses.replace(model, data_energy=jnp.quantile(energies, QUANTILES))
+
+
+@jax.jit
+def _energies(model: NeuralEnergy, rng_key: PRNGKey, x: Array) -> Array:
+    return jax.lax.map(model, smooth(rng_key, x, model.sigma), batch_size=100)
 
 
 def _weights(model: Any) -> PyTree:
@@ -429,17 +458,3 @@ def _weights(model: Any) -> PyTree:
 def _with_weights(model: Any, weights: PyTree) -> Any:
     name = "weights" if hasattr(model, "weights") else "params"
     return dataclasses.replace(model, **{name: weights})
-
-
-def _check_arguments(
-    num_steps: int, batch_size: int, learning_rate: float, ema_decay: float, fraction: float
-) -> None:
-    for name, count in (("num_steps", num_steps), ("batch_size", batch_size)):
-        if count < 1:
-            raise InvalidArgumentError(f"{name} must be at least 1; got {count}.")
-    if not learning_rate > 0:
-        raise InvalidArgumentError(f"learning_rate must be positive; got {learning_rate}.")
-    if not 0 <= ema_decay < 1:
-        raise InvalidArgumentError(f"ema_decay must lie in [0, 1); got {ema_decay}.")
-    if not 0 <= fraction < 1:
-        raise InvalidArgumentError(f"validation_fraction must lie in [0, 1); got {fraction}.")

@@ -2,7 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
+from neb_ppl.data.checks import check_data
 from neb_ppl.energies.base import SmoothedScore
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.estimators import smooth
@@ -14,15 +16,28 @@ __all__ = ["start_at_data", "start_at_noise"]
 def start_at_data(rng_key: PRNGKey, model: SmoothedScore, x: ArrayLike, num_chains: int) -> Array:
     """Random data points with the model's noise: draws of y itself, shape ``(chains, *event)``.
 
-    Points are drawn without replacement where there are enough of them.
+    Parameters
+    ----------
+    rng_key : key
+    model : SmoothedScore
+        Gives sigma, and the event shape that x must have.
+    x : array, shape ``(n, *event)``
+        Clean data; drawn from without replacement where there are enough of them.
+    num_chains : int
+
+    Raises
+    ------
+    EventShapeError, NonFiniteDataError, InvalidArgumentError
+        Bad data, no chains.
     """
     _check_chains(num_chains)
-    if len(x) == 0:
-        raise InvalidArgumentError("x must hold at least one event; got none.")
+    if not isinstance(x, Tracer):
+        x = check_data(x, model.event_shape)
+    x = jnp.asarray(x)
     key_points, key_noise = jax.random.split(rng_key)
     replace = num_chains > len(x)
     index = jax.random.choice(key_points, len(x), (num_chains,), replace=replace)
-    return smooth(key_noise, jnp.asarray(x)[index], model.sigma)
+    return smooth(key_noise, x[index], model.sigma)
 
 
 def start_at_noise(rng_key: PRNGKey, model: SmoothedScore, num_chains: int) -> Array:
@@ -30,6 +45,18 @@ def start_at_noise(rng_key: PRNGKey, model: SmoothedScore, num_chains: int) -> A
 
     Gaussian around the mean of the training data, of variance ``spread**2 + sigma**2``; a model
     without a data scale starts around 0 with standard deviation sigma.
+
+    Parameters
+    ----------
+    rng_key : key
+    model : SmoothedScore
+        Must know its event shape.
+    num_chains : int
+
+    Raises
+    ------
+    EventShapeError, InvalidArgumentError
+        A model without an event shape, no chains.
     """
     _check_chains(num_chains)
     if model.event_shape is None:

@@ -9,6 +9,7 @@ import pytest
 
 import neb_ppl as neb
 from neb_ppl.diagnostics import diagnose
+from neb_ppl.errors import InvalidArgumentError
 
 ORACLE = neb.gaussian_mixture(*neb.data.skewed_mixture(), 0.6)
 APART = neb.gaussian_mixture([0.5, 0.5], np.array([[-9.0, 0], [9, 0]]), np.ones(2), 0.5)
@@ -118,3 +119,63 @@ def test_a_walk_that_settles_where_no_data_are_is_flagged():
     lp = -jax.vmap(jax.vmap(ORACLE))(elsewhere.y)
     moved = dataclasses.replace(elsewhere, info=elsewhere.info | {"lp": np.asarray(lp)})
     assert "settled where no data are" in str(diagnose(moved, reference))
+
+
+def test_one_chain_has_numbers_and_is_not_a_problem():
+    diagnosis = diagnose(run(start=jnp.zeros((1, 2)), num_samples=2_000))
+    assert np.isfinite(diagnosis.numbers["largest R-hat"])
+    assert diagnosis.ok
+
+
+def test_energies_that_chains_disagree_about_are_seen():
+    """The rest of a run is fine: only lp tells."""
+    result = run()
+    lp = result.info["lp"] + 3 * np.arange(4)[:, None]
+    assert not diagnose(dataclasses.replace(result, info=result.info | {"lp": lp})).ok
+
+
+def test_a_chain_that_accepts_less_than_the_others():
+    """A stiff well: the mean acceptance looks as it should."""
+    result = run(walk=neb.MALA())
+    rates = np.full((4, 400), 0.9)
+    rates[2] = 0.2
+    info = result.info | {"acceptance_rate": rates}
+    said = str(diagnose(dataclasses.replace(result, info=info)))
+    assert "chain 2 of 4 accepted 20% of proposals, the median chain 90%" in said
+
+
+@pytest.mark.parametrize("reference", [np.arange(3.0), np.zeros((100, 2)), np.full(100, np.nan)])
+def test_a_reference_is_energies(reference):
+    with pytest.raises(InvalidArgumentError, match="at least 50 finite energies"):
+        diagnose(run(num_samples=10), reference)
+
+
+def test_what_is_no_result():
+    with pytest.raises(InvalidArgumentError, match="what neb_ppl.sample returned"):
+        diagnose(ORACLE)
+    with pytest.raises(InvalidArgumentError, match="what neb_ppl.sample returned"):
+        neb.diagnostics.to_arviz(np.zeros((2, 3)))
+
+
+def test_a_trained_energy_brings_its_own_reference():
+    x = np.asarray(neb.data.two_moons(jax.random.key(0), 1_000))
+    energy = neb.deen(jax.random.key(1), (2,), 0.6, network=neb.MLP(hidden=64, blocks=2))
+    energy, _ = neb.fit(jax.random.key(2), energy, x, num_steps=300, progress_bar=False)
+    y = neb.smooth(jax.random.key(3), x, 0.6)
+    own = np.quantile(jax.vmap(energy)(y), [0.01, 0.5, 0.99])
+    assert np.allclose(energy.data_energy, own, rtol=0.2, atol=0.5)
+    start = neb.start_at_data(jax.random.key(4), energy, x, 4)
+    assert "energies unlike data's" in diagnose(run(model=energy, start=start)).numbers
+    other = dataclasses.replace(energy, data_energy=energy.data_energy + 9)
+    assert "settled where no data are" in str(diagnose(run(model=other, start=start)))
+    plain = neb.from_energy(ORACLE, 0.6, event_shape=(2,))
+    assert "not checked against data" in str(diagnose(run(model=plain)))
+
+
+def test_clamped_covariances_are_told():
+    result = run(walk=neb.MALA(), jump=neb.stochastic_jump)
+    counts = np.zeros((4, 400), int)
+    counts[:, ::2] = 3
+    info = result.info | {"num_clamped": counts}
+    said = str(diagnose(dataclasses.replace(result, info=info)))
+    assert "in 50% of draws" in said and "1.5 a draw" in said

@@ -47,3 +47,38 @@ def test_the_reference_is_the_data():
 def test_bad_labels(labels):
     with pytest.raises(InvalidArgumentError, match="labels must"):
         class_mixing(labels)
+
+
+def test_standard_errors_of_sticky_chains():
+    """Two classes, kept with probability .9: over 300 runs, z-scores have deviation 1 +- .2.
+
+    The standard error of a deviation of 300 is .04; errors by draws would make it 3, doubled .5.
+    """
+    random = np.random.default_rng(0)
+    z = []
+    for _ in range(300):
+        flips = random.random((4, 400)) < 0.1
+        first = random.integers(0, 2, (4, 1))
+        labels = (first + np.cumsum(flips, axis=1)) % 2
+        mixing = class_mixing(labels)
+        z.append((mixing.frequencies[0] - 0.5) / mixing.standard_errors[0])
+    assert 0.8 < np.std(z) < 1.2
+
+
+def test_chains_that_visit_all_and_disagree_are_not_ok():
+    random = np.random.default_rng(0)
+    shares = np.array([[0.9, 0.1], [0.1, 0.9], [0.5, 0.5], [0.5, 0.5]])
+    labels = np.stack([random.choice(2, 500, p=share) for share in shares])
+    mixing = class_mixing(labels)
+    assert (mixing.visits > 0).all()
+    assert not mixing.ok
+    assert "disagree" in str(mixing)
+
+
+def test_the_variation_that_noise_leaves():
+    """Independent draws: the mean of the total variation over 200 runs is the expected one."""
+    random = np.random.default_rng(0)
+    runs = [class_mixing(random.integers(0, 5, (4, 250))) for _ in range(200)]
+    measured = np.mean([run.total_variation for run in runs])
+    expected = np.mean([run.expected_variation for run in runs])
+    assert measured == pytest.approx(expected, rel=0.1)

@@ -1,5 +1,7 @@
 """sample: exact continuation, exact reproducibility, faults counted and named."""
 
+import signal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -237,18 +239,35 @@ def test_going_on_ignores_nothing():
 
 
 def test_an_interrupt_returns_what_was_drawn(monkeypatch):
+    """Row 24: a real Ctrl-C in the second chunk; that chunk is finished, and going on is exact."""
     real, calls = engine.draw_chunk, []
 
     def interrupted(*args, **kwargs):
         calls.append(1)
         if len(calls) == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return real(*args, **kwargs)
 
+    whole = run(neb.ULA(), num_samples=300)
     monkeypatch.setattr(engine, "draw_chunk", interrupted)
-    result = run(neb.ULA(), num_samples=100)
+    result = run(neb.ULA(), num_samples=300)
+    assert len(calls) == 2
     assert not result.is_complete
-    assert result.num_samples == result.x.shape[1] == 8
+    drawn = result.num_samples
+    assert 8 < drawn < 300
+    rest = neb.sample(None, ORACLE, None, result.state, num_samples=300 - drawn, progress_bar=False)
+    assert np.array_equal(whole.y, np.concatenate([result.y, rest.y], axis=1))
+
+
+def test_a_second_interrupt_raises(monkeypatch):
+    def interrupted(*args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(engine, "draw_chunk", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(neb.ULA(), num_samples=100)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_start_on_another_scale_warns():
@@ -259,3 +278,80 @@ def test_a_start_on_another_scale_warns():
     with pytest.warns(neb.errors.DataRangeWarning, match="initial"):
         run(neb.ULA(), energy, 255 * START)
     run(neb.ULA(), energy, START)
+
+
+def test_stochastic_jumps_of_a_walk_have_the_clean_law():
+    """Chains that start from the target: x has the clean mean and covariance, afresh at each draw.
+
+    4,000 independent chains; z-scores below 5.
+    """
+    start = ORACLE.sample(jax.random.key(5), (4_000,))
+    result = run(neb.MALA(0.05), start=start, jump=neb.stochastic_jump, num_samples=2, num_warmup=0)
+    means = jax.vmap(jax.vmap(lambda y: neb.bayes_estimator(ORACLE, y)))(result.y)
+    noise = np.asarray(result.x - means, np.float64)
+    # Cov X = Cov Y - sigma^2 I.
+    clean = np.asarray(ORACLE.covariance()) - float(ORACLE.sigma) ** 2 * np.eye(3)
+    x = np.asarray(result.x[:, 0], np.float64) - np.asarray(ORACLE.mean())
+    squares = x[:, :, None] * x[:, None, :]
+    z = (squares.mean(axis=0) - clean) / (squares.std(axis=0) / np.sqrt(len(x)))
+    assert np.abs(z).max() < 5
+    for one, other in ((noise[:, 0], noise[:, 1]), (noise[1:, 0], noise[:-1, 0])):
+        products = one * other
+        z = products.mean(axis=0) / (products.std(axis=0) / np.sqrt(len(products)))
+        assert np.abs(z).max() < 5
+
+
+def test_going_on_keeps_steps_and_jump():
+    """The README's last line: nothing but the state and a number of draws."""
+    settings = {"steps_per_jump": 4, "jump": neb.stochastic_jump}
+    whole = run(neb.MALA(), num_samples=30, **settings)
+    part = run(neb.MALA(), num_samples=12, **settings)
+    rest = neb.sample(None, ORACLE, None, part.state, num_samples=18, progress_bar=False)
+    assert np.array_equal(whole.y[:, 12:], rest.y)
+    assert np.array_equal(whole.x[:, 12:], rest.x)
+    assert rest.settings["steps_per_jump"] == 4
+    assert rest.settings["jump"] == "stochastic_jump"
+
+
+def test_a_state_of_another_model_is_refused():
+    """It remembers scores: the first step would be wrong without a word."""
+    state = run(neb.MALA(), num_samples=4).state
+    other = neb.gaussian_mixture([1.0], np.ones((1, 3)), np.ones(1), 0.5)
+    with pytest.raises(InvalidArgumentError, match="another model"):
+        neb.sample(None, other, None, state, num_samples=4, progress_bar=False)
+    moved = neb.sample(KEY, other, neb.MALA(), state.position, num_samples=4, progress_bar=False)
+    assert moved.is_complete
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((KEY, ORACLE, neb.MALA, START), r"neb_ppl\.MALA\(\)"),
+        ((KEY, ORACLE, "MALA", START), r"neb_ppl\.MALA\(\)"),
+        ((KEY, neb.MALA(), ORACLE, START), "The order is"),
+        ((0, ORACLE, neb.MALA(), START), r"jax\.random\.key\(0\)"),
+    ],
+)
+def test_arguments_of_the_wrong_kind(arguments, told):
+    with pytest.raises(InvalidArgumentError, match=told):
+        neb.sample(*arguments, num_samples=3, progress_bar=False)
+
+
+def test_levels_and_jumps_of_the_wrong_kind():
+    levels = neb.noise_conditional(jax.random.key(0), (3,), (0.1, 1.0))
+    with pytest.raises(InvalidArgumentError, match=r"model\.at\(sigma\)"):
+        neb.sample(KEY, levels, neb.MALA(), START, num_samples=3, progress_bar=False)
+    with pytest.raises(InvalidArgumentError, match="stochastic_jump"):
+        run(neb.MALA(), jump="stochastic", num_samples=3)
+
+
+def test_lists_are_starts():
+    result = run(neb.MALA(), start=[[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]], num_samples=3)
+    assert result.num_chains == 2
+
+
+def test_starts_check_their_data():
+    with pytest.raises(neb.errors.EventShapeError, match="x has shape"):
+        neb.start_at_data(KEY, ORACLE, np.zeros((5, 2)), 4)
+    with pytest.raises(neb.errors.NonFiniteDataError, match="x holds"):
+        neb.start_at_data(KEY, ORACLE, np.full((5, 3), np.nan), 4)

@@ -9,6 +9,7 @@ import pytest
 
 import neb_ppl as neb
 from neb_ppl.errors import InvalidArgumentError, NotAnEnergyError
+from neb_ppl.training import loop
 
 CENTRES = 1.2 * np.array([[-1.5, 0.0], [1.5, 0.0], [0.0, 2.5]])
 EXACT = neb.gaussian_mixture([0.7, 0.2, 0.1], CENTRES, np.full(3, 0.05), 0.4)
@@ -131,3 +132,28 @@ def test_one_level_of_a_noise_conditional_energy_can(trained):
         jax.random.key(1), levels.at(0.4), trained[1], num_steps=2, progress_bar=False
     )
     assert isinstance(energy, neb.NeuralEnergy)
+
+
+def test_half_of_the_starts_are_data():
+    """Data at 50, noise around 0: 4,000 chains, four standard errors."""
+    loss = neb.ContrastiveLoss(num_chains=4_000)
+    chains, _ = loss.init(jax.random.key(0), EXACT, jnp.full((3, 2), 50.0))
+    share = float(jnp.mean(chains[:, 0] > 25))
+    assert abs(share - 0.5) < 4 * np.sqrt(0.25 / 4_000)
+
+
+def test_the_held_out_events_are_those_of_fit(trained, monkeypatch):
+    """A second call would otherwise be judged by events that the first was trained on."""
+    energy, x = trained
+    seen = []
+    original = loop.denoising_loss
+    monkeypatch.setattr(loop, "_risk", lambda m, k, held: seen.append(held) or original(m, k, held))
+    options = {"num_steps": 2, "progress_bar": False}
+    neb.fit(jax.random.key(5), energy, x, **options)
+    neb.refine(jax.random.key(6), energy, x, **options)
+    assert np.array_equal(seen[0], seen[-1])
+
+
+def test_patience_has_nothing_to_judge_by(trained):
+    with pytest.raises(InvalidArgumentError, match="patience=2 needs a held-out risk"):
+        neb.refine(jax.random.key(6), *trained, patience=2, progress_bar=False)

@@ -128,8 +128,8 @@ def test_foreign_params_are_trained(moons):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_steps": 0}, "num_steps must be at least 1; got 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
+        ({"num_steps": 0}, "num_steps must be a whole number of at least 1; got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1; got 0"),
         ({"learning_rate": -1.0}, "learning_rate must be positive; got -1"),
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\); got 1"),
         ({"validation_fraction": 1.0}, r"validation_fraction must lie in \[0, 1\)"),

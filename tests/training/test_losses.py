@@ -1,5 +1,7 @@
 """The denoising loss against closed forms."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,7 +50,7 @@ def test_the_gradient_is_the_finite_difference():
 
         def loss(bias):
             weights = dict(energy.weights) | {"blocks.0.inner.bias": bias}
-            model = type(energy)(weights, energy.sigma, energy.scale, energy.network, (3,))
+            model = dataclasses.replace(energy, weights=weights)
             return neb.denoising_loss(model, jax.random.key(2), x)
 
         bias = energy.weights["blocks.0.inner.bias"]
@@ -65,3 +67,24 @@ def test_noise_conditional_loss_sees_the_whole_range():
     assert jnp.isfinite(neb.denoising_loss(model, jax.random.key(2), x))
     with pytest.raises(neb.errors.InvalidArgumentError, match=r"trained range \[0.1, 1\]; got 2"):
         model.at(2.0)
+
+
+def test_the_noise_conditional_loss_in_closed_form():
+    """A network that is 0: x_hat = (1 - r^2) y, r = t / (1 + t), t = sigma^2 / s^2.
+
+    The risk of Gaussian data of variance v at one sigma is then r^4 v + (1 - r^2)^2 sigma^2; the
+    loss weighs it by 1/sigma^2 + 1/s^2 and averages over log sigma. Five standard errors.
+    """
+    s, v, low, high, n = 1.5, 9.0, 0.2, 3.0, 20_000
+    network = neb.MLP(hidden=4, blocks=1, conditional=True)
+    levels = neb.noise_conditional(jax.random.key(0), (2,), (low, high), network=network)
+    weights = {name: jnp.zeros_like(leaf) for name, leaf in levels.weights.items()}
+    scale = neb.data_scale(0.0, s)
+    levels = dataclasses.replace(levels, weights=weights, scale=scale)
+    x = np.sqrt(v) * jax.random.normal(jax.random.key(1), (n, 2))
+    loss = float(neb.denoising_loss(levels, jax.random.key(2), x))
+    sigma = np.exp(np.linspace(np.log(low), np.log(high), 20_001))
+    r = (sigma / s) ** 2 / (1 + (sigma / s) ** 2)
+    risk = r**4 * v + (1 - r**2) ** 2 * sigma**2
+    exact = np.mean(risk * (1 / sigma**2 + 1 / s**2))
+    assert abs(loss - exact) < 5 * exact * np.sqrt(3 / (2 * n))

@@ -13,6 +13,7 @@ import pytest
 
 import neb_ppl as neb
 from neb_ppl.errors import CheckpointError, CheckpointWriteError
+from neb_ppl.training import loop
 
 X = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
 ENERGY = neb.deen(jax.random.key(0), (3,), 0.5, network=neb.MLP(hidden=16, blocks=1))
@@ -119,3 +120,25 @@ def test_an_energy_file_is_no_state(tmp_path):
     neb.save_energy(tmp_path / "run", ENERGY)
     with pytest.raises(CheckpointError, match="no training state"):
         train(tmp_path / "run")
+
+
+def test_an_interrupt_keeps_what_was_learned(tmp_path, monkeypatch):
+    """Row 24: a real Ctrl-C in the midst of a chunk, whose buffers are taken over."""
+    real, calls = loop._train_chunk, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return real(*args, **kwargs)
+
+    whole, _ = train()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_train_chunk", interrupted)
+        _, history = train(tmp_path / "run")
+    assert "interrupted at step" in history.stopped
+    assert 0 < len(history.loss) < 90
+    in_memory, _ = train(state=history.state)
+    on_disk, _ = train(tmp_path / "run")
+    assert equal(whole, in_memory)
+    assert equal(whole, on_disk)

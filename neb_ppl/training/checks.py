@@ -1,0 +1,61 @@
+"""What a call of `fit` is refused for, or warned of, before anything compiles."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from neb_ppl._noise import check_key
+from neb_ppl.errors import DataRangeWarning, InvalidArgumentError
+
+__all__ = ["check_arguments", "check_scale", "check_trainable"]
+
+SMALL_SIGMA = 0.005
+
+
+def check_trainable(rng_key: Any, model: Any) -> None:
+    """A key, and a model with weights."""
+    check_key(rng_key)
+    if not (hasattr(model, "weights") or getattr(model, "params", None) is not None):
+        raise InvalidArgumentError(
+            f"model is a {type(model).__name__} and has no weights to train; expected "
+            "neb_ppl.deen(...), noise_conditional(...), or a function with params=. The order is "
+            "fit(rng_key, model, x)."
+        )
+
+
+def check_scale(model: Any, events: np.ndarray) -> None:
+    """Refuse data whose offset leaves no digits for the noise; warn of noise that hardly shows."""
+    sigma = getattr(model, "sigma", None)
+    sigma = float(model.sigma_range[0] if sigma is None else sigma)
+    largest, deviation = float(np.abs(events).max()), float(events.std(dtype=np.float64))
+    step = float(np.spacing(np.asarray(largest, events.dtype)))
+    if step > 0.1 * sigma:
+        raise InvalidArgumentError(
+            f"x holds values up to {largest:.3g}, where {events.dtype} has steps of {step:.2g}: "
+            f"too coarse for sigma={sigma:.3g}. Subtract a centre in float64 first, such as "
+            "x - x.mean(axis=0), or rescale x and sigma."
+        )
+    if 0 < sigma < SMALL_SIGMA * deviation:
+        warnings.warn(
+            f"sigma={sigma:.3g} is {sigma / deviation:.2%} of the data's standard deviation "
+            f"{deviation:.3g}: the noise hardly joins one event to the next, and walks will not "
+            "mix. sigma is in data units: see neb_ppl.suggest_sigma.",
+            DataRangeWarning,
+            stacklevel=3,
+        )
+
+
+def check_arguments(
+    num_steps: int, batch_size: int, learning_rate: float, ema_decay: float, fraction: float
+) -> None:
+    """Counts, rates and fractions."""
+    for name, count in (("num_steps", num_steps), ("batch_size", batch_size)):
+        if not isinstance(count, int | np.integer) or count < 1:
+            raise InvalidArgumentError(f"{name} must be a whole number of at least 1; got {count}.")
+    if not learning_rate > 0:
+        raise InvalidArgumentError(f"learning_rate must be positive; got {learning_rate}.")
+    if not 0 <= ema_decay < 1:
+        raise InvalidArgumentError(f"ema_decay must lie in [0, 1); got {ema_decay}.")
+    if not 0 <= fraction < 1:
+        raise InvalidArgumentError(f"validation_fraction must lie in [0, 1); got {fraction}.")
