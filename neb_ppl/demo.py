@@ -261,7 +261,7 @@ def _pictures(
         "film.png": (plots.film_strip(film, settings.steps_per_jump), "one chain's jumps in time"),
         "energy.png": (
             plots.energy_trace(result, reference),
-            "energy along up to four chains",
+            "energy along the chains, against data's",
         ),
         "ranks.png": (plots.trace_and_rank(result), "traces, and ranks by chain"),
         "classes.png": (plots.class_visits(labels, mixing), "classes visited by each chain"),

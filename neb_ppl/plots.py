@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from neb_ppl.diagnostics import ClassMixing
 from neb_ppl.geometry import chi
@@ -26,10 +26,11 @@ __all__ = [
 
 COLOURS = ("#1b6ca8", "#c0504d", "#3f8f4f", "#8064a2", "#d08a2e", "#4bacc6", "#7f7f7f", "#a05a7a")
 NUM_BINS = 20
+LIKE = 1.6
 
 
 def image_rows(rows: Mapping[str, ArrayLike], caption: str = "") -> Figure:
-    """Rows of images under shared gray levels per row.
+    """Rows of images. Gray levels are the first row's, or a row's own where its range is another.
 
     Parameters
     ----------
@@ -40,10 +41,14 @@ def image_rows(rows: Mapping[str, ArrayLike], caption: str = "") -> Figure:
     count = len(next(iter(rows.values())))
     figure = Figure(figsize=(0.62 * count + 1.3, 0.66 * len(rows) + 0.5), layout="constrained")
     axes = figure.subplots(len(rows), count, squeeze=False)
+    first = None
     for line, (name, images) in zip(axes, rows.items(), strict=True):
         images = np.asarray(images)
+        limits = (float(images.min()), float(images.max()))
+        first = limits if first is None else first
+        alike = limits[1] - limits[0] < LIKE * (first[1] - first[0])
         for axis, image in zip(line, images, strict=True):
-            _show(axis, image, (float(images.min()), float(images.max())))
+            _show(axis, image, first if alike else limits)
         line[0].text(
             -0.25, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=9
         )
@@ -64,7 +69,8 @@ def film_strip(frames: ArrayLike, steps_between: int, columns: int = 20, title: 
     lines = -(-len(frames) // columns)
     figure = Figure(figsize=(0.42 * columns, 0.45 * lines + 0.35), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    limits = (float(frames.min()), float(frames.max()))
+    low, high = np.quantile(frames, [0.02, 0.995])
+    limits = (float(low), float(high))
     for axis in axes:
         axis.axis("off")
     for axis, frame in zip(axes, frames, strict=False):
@@ -75,24 +81,34 @@ def film_strip(frames: ArrayLike, steps_between: int, columns: int = 20, title: 
 
 
 def energy_trace(result: SampleResult, reference: ArrayLike | None = None) -> Figure:
-    """Energy along up to four chains, with the central 95 % of fresh ``data + noise`` as a band."""
-    figure, axis = _single(7.0, 2.8)
+    """Energy along every chain; in colour the three whose means lie farthest from the others'.
+
+    A band shows the central 95 % of `reference`, energies of fresh ``data + noise``.
+    """
+    figure, axis = _single(7.5, 2.8)
     steps = np.arange(1, result.num_samples + 1) * result.settings["steps_per_jump"]
-    for chain, line in enumerate(-result.info["lp"][:4]):
-        axis.plot(steps, line, lw=0.7, alpha=0.8, color=COLOURS[chain % len(COLOURS)])
+    energies = -np.asarray(result.info["lp"])
+    means = energies.mean(axis=1)
+    odd = np.argsort(-np.abs(means - np.median(means)))[:3]
+    for chain in set(range(len(energies))) - set(odd):
+        axis.plot(steps, energies[chain], lw=0.5, alpha=0.5, color="0.55")
+    for colour, chain in zip(COLOURS, np.sort(odd), strict=False):
+        axis.plot(steps, energies[chain], lw=0.7, color=colour, label=f"chain {chain}")
     if reference is not None:
         low, high = np.quantile(np.asarray(reference), [0.025, 0.975])
-        axis.axhspan(low, high, color="0.85", zorder=0, label="95 % of data + noise")
-        axis.legend(frameon=False, fontsize=8, loc="upper right")
+        axis.axhspan(low, high, color="#f3e3b3", zorder=0, label="95 % of\ndata + noise")
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     axis.set_xlabel("walk step")
-    axis.set_ylabel("energy φ(y)")
-    shown = min(4, result.num_chains)
-    axis.set_title(f"Energy along {shown} of {result.num_chains} chains", fontsize=9)
+    axis.set_ylabel("energy φ(y) = -lp")
+    title = f"Energy of {result.num_chains} chains; in colour the farthest from the others"
+    axis.set_title(title, fontsize=9)
     return figure
 
 
 def trace_and_rank(result: SampleResult, seed: int = 0) -> Figure:
     """Traces, and ranks by chain, of lp and of one fixed random projection of y.
+
+    The projection is ``y @ direction`` with a standard normal direction over the root of d.
 
     A row of ranks that is even in every chain says that the chains see the same distribution.
     """
@@ -136,7 +152,7 @@ def class_visits(labels: ArrayLike, mixing: ClassMixing) -> Figure:
     )
     right.plot(classes, mixing.reference, "_", color="k", ms=14, mew=1.5, label="data")
     right.set_xticks(classes)
-    right.set_ylim(0, 1.45 * max(mixing.frequencies.max(), mixing.reference.max()))
+    right.set_ylim(0, 1.3 * max((mixing.frequencies + errors).max(), mixing.reference.max()))
     right.set_xlabel("class")
     right.set_title("Share of each class", fontsize=9)
     legend = right.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
@@ -157,6 +173,9 @@ def training_curve(history: History, baselines: dict[str, float] | None = None) 
     for colour, (name, risk) in zip(COLOURS[1:], (baselines or {}).items(), strict=False):
         axis.axhline(risk, ls="--", lw=1, color=colour, label=name)
     axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.yaxis.set_minor_formatter(StrMethodFormatter("{x:.2g}"))
+    axis.tick_params(which="both", labelsize=8)
     axis.set_xlabel("step")
     axis.set_ylabel("squared error per pixel")
     axis.legend(frameon=False, fontsize=8)
@@ -171,6 +190,7 @@ def sphere_overlap(x: ArrayLike, sigma: float, critical_sigma: float) -> Figure:
     axis.axvline(sigma, color=COLOURS[1], lw=1.5, label=f"sigma = {sigma:.3f}")
     axis.axvline(critical_sigma, color="k", ls="--", lw=1, label=f"sigma_c = {critical_sigma:.3f}")
     axis.set_yticks([])
+    axis.set_title("Pairs of data: left of sigma, their spheres of noise overlap", fontsize=9)
     axis.set_xlabel("χ = half the distance of two data points / √d")
     axis.legend(frameon=False, fontsize=8)
     return figure

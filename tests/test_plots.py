@@ -35,11 +35,15 @@ def words(axis):
 
 
 def test_rows_share_their_gray_levels():
+    """A row like the first is shown as the first is; one of another range by its own."""
     images = np.random.default_rng(0).normal(size=(3, 4, 4))
-    figure = drawn(plots.image_rows({"clean": images, "noisy": 9 * images}, "told"))
-    first, second = ({axis.images[0].get_clim() for axis in figure.axes[i : i + 3]} for i in (0, 3))
-    assert first == {(images.min(), images.max())}
-    assert second == {(9 * images.min(), 9 * images.max())}
+    rows = {"clean": images, "noisy": 9 * images, "jump": 1.1 * images}
+    axes = drawn(plots.image_rows(rows, "told")).axes
+    clean, noisy, jump = (
+        {axis.images[0].get_clim() for axis in axes[i : i + 3]} for i in (0, 3, 6)
+    )
+    assert clean == jump == {(images.min(), images.max())}
+    assert noisy == {(9 * images.min(), 9 * images.max())}
 
 
 @pytest.mark.parametrize("count", [1, 20, 23])
@@ -51,12 +55,15 @@ def test_film_keeps_time_and_says_the_steps(count):
     assert "17 walk steps" in figure.get_suptitle()
 
 
-def test_energy_is_minus_lp_against_walk_steps():
+def test_energy_is_minus_lp_and_the_odd_chain_is_named():
     run = result()
+    run.info["lp"][2] -= 4
     (axis,) = drawn(plots.energy_trace(run, reference=np.arange(100.0))).axes
-    assert np.array_equal(axis.lines[0].get_ydata(), -run.info["lp"][0])
-    assert axis.lines[0].get_xdata()[-1] == 400
-    assert "4 of 5 chains" in words(axis)
+    assert len(axis.lines) == 5
+    named = {line.get_label(): line for line in axis.lines}
+    assert np.array_equal(named["chain 2"].get_ydata(), -run.info["lp"][2])
+    assert named["chain 2"].get_xdata()[-1] == 400
+    assert "5 chains" in words(axis)
 
 
 @pytest.mark.parametrize(("chains", "draws"), [(1, 1), (2, 3), (16, 40)])
