@@ -291,9 +291,12 @@ def _elsewhere(result: SampleResult, known: np.ndarray, numbers: dict) -> list[F
     seen = (
         f"{outside.max() if who else outside.mean():.0%} of the later draws{who} have an energy "
         f"unlike that of data + noise (the median is {where}): the walk has settled where no data "
-        "are."
+        "are"
     )
-    return [Finding(True, seen, "neb_ppl.refine the energy, start_at_data, or a larger sigma.")]
+    advice = "neb_ppl.refine the energy, start_at_data, or a larger sigma."
+    if where == "above" and not result.settings["is_adjusted"]:
+        seen, advice = f"{seen}, or its step is too large", f"halve the step; {advice}"
+    return [Finding(True, f"{seen}.", advice)]
 
 
 def _clamped(result: SampleResult) -> list[Finding]:

@@ -223,7 +223,7 @@ def _train(run: _Run, state: TrainState, progress_bar: bool) -> History:
             if run.save is not None:
                 run.save(history.state)
             if history.risk:
-                bar.set_postfix(risk=f"{history.risk[-1]:.4g}")
+                bar.set_postfix(risk=f"{history.risk[-1]:.4g}", refresh=False)
             if interrupt.requested:
                 break
             if reason := _stop_reason(run, history.state, history):
