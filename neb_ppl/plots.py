@@ -56,7 +56,9 @@ def image_rows(rows: Mapping[str, ArrayLike], caption: str = "") -> Figure:
     return figure
 
 
-def film_strip(frames: ArrayLike, steps_between: int, columns: int = 20, title: str = "") -> Figure:
+def film_strip(
+    frames: ArrayLike, steps_between: int, columns: int = 20, title: str = "one chain"
+) -> Figure:
     """One chain's jumps in time, left to right and then down, without restart.
 
     Parameters
@@ -75,8 +77,8 @@ def film_strip(frames: ArrayLike, steps_between: int, columns: int = 20, title: 
         axis.axis("off")
     for axis, frame in zip(axes, frames, strict=False):
         _show(axis, frame, limits)
-    told = f"one chain, {steps_between} walk steps between frames, left to right, no restart"
-    figure.suptitle(f"{title}: {told}" if title else told, fontsize=9)
+    told = f"{title}, {steps_between} walk steps between frames, left to right, no restart"
+    figure.suptitle(told, fontsize=9)
     return figure
 
 

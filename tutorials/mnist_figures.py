@@ -5,7 +5,7 @@ Needs MNIST's IDX files and two energies, made by
     neb-ppl train mnist --data-dir FOLDER --sigma 0.3 --steps 7600 --batch-size 32 \
         --learning-rate 3e-3 --out mnist-0.3.safetensors
 
-and the same with 0.7 (about seven minutes each on two cores). Then
+and the same with 0.7 (about nine minutes each on two cores, the refinement included). Then
 
     python tutorials/mnist_figures.py --data-dir FOLDER
 
@@ -54,12 +54,19 @@ def rows(energy, x, sigma: str, out: Path) -> None:
 
 
 def film(energy, x, out: Path) -> None:
-    """One chain of kinetic Langevin dynamics from a test image, a jump every 20 steps."""
-    start = neb.start_at_data(jax.random.key(1), energy, x, 2)
+    """Chains of kinetic Langevin dynamics from pure noise, a jump every 60 steps."""
+    start = neb.start_at_noise(jax.random.key(1), energy, 4)
     walk = neb.KineticLangevin()
-    result = neb.sample(jax.random.key(2), energy, walk, start, num_samples=60, steps_per_jump=20)
-    show("walk", "0.3", result.x)
-    neb.plots.film_strip(result.x[0], 20).savefig(out / "mnist-film.png", dpi=110)
+    result = neb.sample(jax.random.key(2), energy, walk, start, num_samples=100, steps_per_jump=60)
+    show("walk", "0.3", result.x[:, 1:])
+    ink = result.x.sum(axis=(2, 3))
+    print(
+        f"ink of the last 50 jumps {ink[:, 50:].mean():.0f}, of test images {x.sum() / len(x):.0f}"
+    )
+    print(neb.diagnostics.diagnose(result))
+    frames = result.x[:, ::5].reshape(-1, *x.shape[1:])
+    figure = neb.plots.film_strip(frames, 300, title="four chains, one a line")
+    figure.savefig(out / "mnist-film.png", dpi=110)
 
 
 def main() -> None:

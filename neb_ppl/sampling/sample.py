@@ -96,7 +96,7 @@ def sample(
     else:
         state, num_warmup = _start(rng_key, model, walk, initial, num_warmup, progress_bar)
     if steps_per_jump is not None:
-        state = dataclasses.replace(state, steps_per_jump=jnp.asarray(steps_per_jump))
+        state = dataclasses.replace(state, steps_per_jump=jnp.asarray(steps_per_jump, jnp.int32))
     if jump is not None:
         faults.check_jump(jump)
         state = dataclasses.replace(state, jump=jump)
