@@ -138,6 +138,7 @@ def train(
     scale: Annotated[
         float | None, typer.Option(help="Divide integer data by this, such as 255.")
     ] = None,
+    key: Annotated[str | None, typer.Option(help="Which array of an .npz file.")] = None,
     sigma: Annotated[float | None, typer.Option(help="Noise level; default from the data.")] = None,
     fraction: Annotated[float, typer.Option(help="sigma as a fraction of sigma_c.")] = 1.0,
     steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
@@ -159,7 +160,7 @@ def train(
         from neb_ppl.training import default_refinement
 
         _check_writable(out, overwrite)
-        x = _load(data, data_dir, scale)
+        x = _load(data, data_dir, scale, key)
         if sigma is None:
             suggestion = suggest_sigma(x, fraction=fraction)
             sigma = suggestion.sigma
@@ -350,7 +351,7 @@ def _walk(name: WalkName, step_size: float | None) -> "Walk":
     return neb.KineticLangevin(step_size=step_size, scheme=scheme)
 
 
-def _load(data: str, data_dir: Path | None, scale: float | None) -> "np.ndarray":
+def _load(data: str, data_dir: Path | None, scale: float | None, key: str | None) -> "np.ndarray":
     import numpy as np
 
     from neb_ppl import data as sources
@@ -360,7 +361,8 @@ def _load(data: str, data_dir: Path | None, scale: float | None) -> "np.ndarray"
     if data in (Source.mnist, Source.fashion_mnist):
         reader = {Source.mnist: sources.mnist, Source.fashion_mnist: sources.fashion_mnist}
         return reader[Source(data)]("train", folder=data_dir).x
-    return np.asarray(sources.check_data(sources.load_array(data), scale=scale, name=data))
+    loaded = sources.load_array(data, key=key)
+    return np.asarray(sources.check_data(loaded, scale=scale, name=data))
 
 
 def _one_level(model: Any) -> Any:

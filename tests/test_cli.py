@@ -147,3 +147,20 @@ def test_demo_writes_its_folder(tmp_path):
     assert {"energy.safetensors", "diagnosis.txt"} <= written
     assert "error, learned energy" in done.output
     assert neb.load_energy(tmp_path / "demo" / "energy.safetensors").event_shape == (8, 8)
+
+
+def test_train_takes_one_array_of_many(folder):
+    x = np.load(folder / "x.npy")
+    np.savez(folder / "two.npz", a=x, b=x)
+    options = ["--sigma", 0.5, "--steps", 2, "--no-progress", "--out", folder / "two"]
+    done = call("train", folder / "two.npz", *options)
+    assert done.exit_code == 2 and "keys" in done.output
+    assert call("train", folder / "two.npz", "--key", "b", *options).exit_code == 0
+
+
+def test_train_goes_on_from_its_checkpoint(folder):
+    options = ["--sigma", 0.5, "--steps", 30, "--no-progress", "--overwrite"]
+    options += ["--checkpoint", folder / "run", "--out", folder / "again"]
+    assert call("train", folder / "x.npy", *options).exit_code == 0
+    done = call("train", folder / "x.npy", *options)
+    assert "30 steps in 0.0 s" in done.output

@@ -205,7 +205,7 @@ def _as_float(x: Data, name: str, scale: float | None) -> Data:
         raise InvalidArgumentError(
             f"{name} has dtype {x.dtype}, with values {x.min()}..{x.max()}; expected floats in "
             f"data units. Divide by what makes them so, such as {name} / 255.0 for bytes; "
-            "neb_ppl.data.check_data and neb_ppl.data.load_array take scale=255."
+            "neb_ppl.data.check_data takes scale=255."
         )
     return x.astype(default) / np.asarray(scale, default)
 

@@ -150,7 +150,8 @@ def _find(folders: list[Path], stem: str, ending: str) -> Path:
     looked_in = ", ".join(map(str, folders)) or "no folder, as NEB_PPL_DATA is not set"
     raise DataNotFoundError(
         f"Found none of {', '.join(names)}. Looked in: {looked_in}. Nothing is downloaded: put "
-        "the original IDX files there, give folder=..., or set NEB_PPL_DATA."
+        "the original IDX files there, name the folder (folder=..., or --data-dir), or set "
+        "NEB_PPL_DATA."
     )
 
 

@@ -114,9 +114,15 @@ def from_score(
 ) -> ForeignScore:
     r"""A bare score: :math:`\nabla \log p_\sigma(y) = s((y - shift)/scale)/scale`.
 
-    The function is the gradient of a log density of **its own** variable. It can jump and drive
-    ULA and kinetic Langevin; MALA and every other kernel that accepts or rejects needs an
-    energy. Parameters and errors as in `from_energy`.
+    The result can jump and drive ULA and kinetic Langevin; MALA and every other kernel that accepts
+    or rejects needs an energy.
+
+    Parameters
+    ----------
+    function : callable
+        The gradient of a log density of **its own** variable: ``s(u)``, or ``s(params, u)``.
+    sigma, params, shift, scale, event_shape
+        As in `from_energy`, and so are the errors.
     """
     params, function = _split(function, params, "from_score")
     return ForeignScore(
@@ -138,7 +144,12 @@ def from_denoiser(
     .. math:: \nabla \log p_\sigma(y) = (\hat x(y) - y) / \sigma^2, \quad
               \hat x(y) = shift + scale \cdot D((y - shift) / scale)
 
-    Parameters and errors as in `from_energy`.
+    Parameters
+    ----------
+    function : callable
+        The denoiser in **its own** variable: ``D(u)``, or ``D(params, u)``.
+    sigma, params, shift, scale, event_shape
+        As in `from_energy`, and so are the errors.
     """
     params, function = _split(function, params, "from_denoiser")
     return ForeignScore(

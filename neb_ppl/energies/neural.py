@@ -143,7 +143,22 @@ def noise_conditional(
     *,
     network: Network | None = None,
 ) -> NoiseConditionalEnergy:
-    """An untrained energy for every sigma in ``sigma_range = (low, high)``; see `deen`."""
+    """An untrained energy for every sigma of a range.
+
+    Parameters
+    ----------
+    rng_key, event_shape
+        As in `deen`.
+    sigma_range : (float, float)
+        Lowest and highest noise level, in data units.
+    network : Network, optional
+        With ``conditional=True``; the default follows the event's shape.
+
+    Raises
+    ------
+    InvalidArgumentError, EventShapeError
+        A range that does not increase, a network that does not read sigma, bad shapes.
+    """
     low, high = (check_sigma(bound, "sigma_range") for bound in sigma_range)
     if not low < high:
         raise InvalidArgumentError(f"sigma_range must increase; got {tuple(sigma_range)}.")

@@ -100,7 +100,15 @@ class HMC(BlackJAXWalk):
 
 @value
 class NUTS(BlackJAXWalk):
-    """The no-U-turn sampler, unit mass; up to ``2**max_num_doublings`` gradients a step."""
+    """The no-U-turn sampler, unit mass.
+
+    Attributes
+    ----------
+    step_size : float, optional
+        Leapfrog step; default sigma * d**(-1/4), adapted in warm-up to an acceptance of .8.
+    max_num_doublings : int
+        At most ``2**max_num_doublings`` gradients a step.
+    """
 
     target_acceptance: ClassVar[float | None] = 0.8
     step_size: Any = None
