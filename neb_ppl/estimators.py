@@ -173,8 +173,8 @@ def jump_noise(
     Notes
     -----
     Lanczos source: Druskin and Knizhnerman (1989); basis fully reorthogonalised. Twenty steps leave
-    a relative error of .003 in the noise where the eigenvalues of C are spread evenly, of .024 where
-    they fall off fast: the smallest are then up to 1.9 times too large, and 60 steps mend it.
+    a relative error of .003 in the noise where the eigenvalues of C are spread evenly, and of .024
+    where they fall off fast: the smallest are then up to 1.9 times too large; 60 steps mend it.
     """
     _require_energy(energy, "jump_noise")
     check_event(energy, y)

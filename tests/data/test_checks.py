@@ -45,7 +45,7 @@ def test_overflow_in_the_conversion_is_found():
     [
         ((3, 4), r"x\[None\]"),
         ((5, 4, 3), "numpy.transpose"),
-        ((5, 12), r"x.reshape\(-1, \*\(3, 4\)\)"),
+        ((5, 12), r"x.reshape\(-1, 3, 4\)"),
         ((5, 2, 4), "build the model"),
         ((), "batch axis"),
     ],
