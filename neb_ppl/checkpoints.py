@@ -113,7 +113,8 @@ def load_energy(
     if sigma is not None and not (
         level.shape == () and math.isclose(float(level), sigma, rel_tol=1e-6)
     ):
-        raise CheckpointError(f"{path} holds an energy for sigma={level}; asked for {sigma}.")
+        held = ", ".join(f"{noise:.6g}" for noise in np.ravel(level))
+        raise CheckpointError(f"{path} holds an energy for sigma={held}; asked for {sigma}.")
     return energy
 
 

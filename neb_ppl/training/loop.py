@@ -311,10 +311,11 @@ def _train_chunk(
         seen = {"loss": total, **stats}
         return state, {name: record[name].at[i].set(seen[name]) for name in record}
 
-    _, stats = jax.eval_shape(
+    total, stats = jax.eval_shape(
         loss_of, _weights(state.model), state.model, state.rng_key, x[rows[0]], state.loss
     )
-    record = {name: jnp.zeros(len(rows), x.dtype) for name in ("loss", *stats)}
+    shapes = {"loss": total, **stats}
+    record = {name: jnp.zeros(len(rows), leaf.dtype) for name, leaf in shapes.items()}
     return jax.lax.fori_loop(0, count, body, (state, record))
 
 
