@@ -28,6 +28,8 @@ from neb_ppl.types import Array, ArrayLike, PRNGKey, PyTree
 __all__ = ["default_optimizer", "fit"]
 
 MAX_VALIDATION = 1_000
+MAX_VALIDATION_NUMBERS = 100_000
+VALIDATION_NUMBERS = 1 << 15
 STEPS_PER_CHUNK = 64
 DENOISING = DenoisingLoss()
 QUANTILES = jnp.array([0.01, 0.5, 0.99])
@@ -77,8 +79,9 @@ def fit(
     ema_decay : float
         Of the averaged weights that are returned; shorter at the start.
     validation : array, optional
-        Held-out data; default a random `validation_fraction` of x, at most 1,000 events, the same
-        ones whatever the key: a second call with the same x does not train on them either.
+        Held-out data; default a random `validation_fraction` of x, at most 1,000 events or 100,000
+        numbers, the same ones whatever the key: a second call with the same x does not train on
+        them either. Few numbers are judged under several draws of the noise.
     validation_fraction : float
         0 trains on everything and returns the last average instead of the best.
     validate_every : int, optional
@@ -152,7 +155,7 @@ def fit(
         current, save = _on_disk(Path(checkpoint), current, facts)
     run = _Run(
         x=data,
-        held_out=None if held_out is None else jnp.asarray(held_out),
+        held_out=None if held_out is None else _repeated(held_out),
         seed=np.asarray(jax.random.key_data(current.rng_key)).ravel().tolist(),
         batch_size=batch_size,
         num_steps=num_steps,
@@ -432,7 +435,8 @@ def _split(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     if validation is not None:
         return x, np.asarray(check_data(validation, event_shape, name="validation"))
-    count = min(MAX_VALIDATION, int(len(x) * fraction))
+    largest = max(MAX_VALIDATION, MAX_VALIDATION_NUMBERS // x[0].size)
+    count = min(largest, int(len(x) * fraction))
     if count == 0:
         return x, None
     order = np.random.default_rng(0).permutation(len(x))
@@ -450,6 +454,12 @@ def _with_data_energy(model: Any, rng_key: PRNGKey, x: Array) -> Any:
 @jax.jit
 def _energies(model: NeuralEnergy, rng_key: PRNGKey, x: Array) -> Array:
     return jax.lax.map(model, smooth(rng_key, x, model.sigma), batch_size=100)
+
+
+def _repeated(x: np.ndarray) -> Array:
+    """Events repeated until chance hardly chooses the best weights: each gets its own noise."""
+    repeats = max(1, VALIDATION_NUMBERS // x.size)
+    return jnp.asarray(np.concatenate([x] * repeats))
 
 
 def _weights(model: Any) -> PyTree:
