@@ -6,7 +6,7 @@ Statistics, both on fresh draws of y from the exact smoothed density:
   learned estimator's risk exceeds R by (Pythagoras);
 - relative Fisher divergence: ``E|score - score_exact|^2 / E|score_exact|^2``.
 
-Thresholds come from a pilot of twenty seeds (0 to 19) of `learn` below, run once and then frozen. Its
+Thresholds come from a pilot of twenty seeds (0 to 19) of `learn` below, run once, then frozen. Its
 logarithms have mean log(.00117) and standard deviation .28 (excess risk; the Fisher divergence is
 .725 of it): the thresholds are 3.72 standard deviations above, a false alarm in 1e-4 runs if the
 logarithm is normal. The test's own seed is another one.
