@@ -137,12 +137,22 @@ def test_measures_refuse_unusable_data(measure):
 
 
 def test_suggestion_gives_its_reason():
-    suggestion = suggest_sigma(X, fraction=0.5)
-    assert suggestion.critical_sigma == critical_sigma(X)
+    x = np.random.default_rng(0).uniform(size=(41, 4, 5)).astype(np.float32)
+    suggestion = suggest_sigma(x, fraction=0.5)
+    assert suggestion.critical_sigma == critical_sigma(x)
     assert suggestion.sigma == 0.5 * suggestion.critical_sigma
     assert "0.5 times sigma_c" in suggestion.reason and "of 41 points" in suggestion.reason
-    reasons = {suggest_sigma(X, f).reason.split(";")[1] for f in (0.5, 1.0, 2.5)}
+    reasons = {suggest_sigma(x, f).reason.split(";")[1] for f in (0.5, 1.0, 2.5)}
     assert len(reasons) == 3
+
+
+def test_in_few_dimensions_sigma_follows_the_spread():
+    """sigma_c of a cloud in three dimensions is twice its deviation: nothing would be left of it."""
+    x = 2 * np.random.default_rng(0).normal(size=(3_000, 3)).astype(np.float32)
+    suggestion = suggest_sigma(x)
+    assert suggestion.sigma == pytest.approx(1.0, rel=0.05)
+    assert suggestion.critical_sigma > 2
+    assert "half the data's standard deviation" in suggestion.reason
 
 
 @pytest.mark.parametrize("fraction", [0.0, -1.0, np.nan, np.inf])

@@ -65,10 +65,10 @@ class SmoothedEnergy(SmoothedScore):
 
 def check_sigma(sigma: float | Array, name: str = "sigma") -> Array:
     """Return `sigma` as a positive, finite scalar array, or say what is wrong with it."""
-    if not isinstance(sigma, str | bytes) and jnp.shape(sigma) != ():
+    if not isinstance(sigma, str | bytes) and np.shape(sigma) != ():
         raise InvalidArgumentError(
             f"{name} must be one number, the same for every dimension; got shape "
-            f"{jnp.shape(sigma)}. Scale the data instead if dimensions need different noise."
+            f"{np.shape(sigma)}. Scale the data instead if dimensions need different noise."
         )
     if isinstance(sigma, str | bytes) or not np.issubdtype(jnp.result_type(sigma), np.number):
         raise InvalidArgumentError(f"{name} must be a number in data units; got {sigma!r}.")

@@ -81,6 +81,7 @@ class NoiseConditionalEnergy:
         InvalidArgumentError
             If sigma lies outside the range of training.
         """
+        level = check_sigma(sigma).astype(self.sigma_range.dtype)
         if not isinstance(sigma, Tracer) and not isinstance(self.sigma_range, Tracer):
             low, high = np.asarray(self.sigma_range)
             if not low * (1 - 1e-6) <= float(sigma) <= high * (1 + 1e-6):
@@ -88,9 +89,8 @@ class NoiseConditionalEnergy:
                     f"sigma must lie in the trained range [{low:g}, {high:g}]; got "
                     f"{float(sigma):g}. Train with a wider sigma_range."
                 )
-        sigma = check_sigma(sigma).astype(self.sigma_range.dtype)
         return NeuralEnergy(
-            self.weights, sigma, self.scale, unknown_energies(), self.network, self.event_shape
+            self.weights, level, self.scale, unknown_energies(), self.network, self.event_shape
         )
 
     def __call__(self, y: Event, sigma: float | Array) -> Scalar:
