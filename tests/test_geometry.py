@@ -147,7 +147,7 @@ def test_suggestion_gives_its_reason():
 
 
 def test_in_few_dimensions_sigma_follows_the_spread():
-    """sigma_c of a cloud in three dimensions is twice its deviation: nothing would be left of it."""
+    """sigma_c of a cloud in three dimensions exceeds its deviation: nothing would be left of it."""
     x = 2 * np.random.default_rng(0).normal(size=(3_000, 3)).astype(np.float32)
     suggestion = suggest_sigma(x)
     assert suggestion.sigma == pytest.approx(1.0, rel=0.05)
