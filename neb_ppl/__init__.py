@@ -33,6 +33,7 @@ from neb_ppl.estimators import (
     mean_jump,
     posterior_covariance,
     smooth,
+    smoothed_energies,
     stochastic_jump,
 )
 from neb_ppl.geometry import critical_sigma, suggest_sigma
@@ -120,6 +121,7 @@ __all__ = [
     "sample",
     "save_energy",
     "smooth",
+    "smoothed_energies",
     "start_at_data",
     "start_at_noise",
     "stochastic_jump",

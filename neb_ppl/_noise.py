@@ -1,4 +1,4 @@
-"""Keys, and standard normal noise: the numbers of `jax.random.normal`, in one kernel on a CPU.
+"""Standard normal noise: the numbers of `jax.random.normal`, in one kernel on a CPU.
 
 JAX's own threefry is a loop of many small kernels on a CPU, which takes a third of a step of 64
 small chains. Here its twenty rounds are written out and fuse with what uses the noise.
@@ -10,22 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.types import Array, PRNGKey
 
-__all__ = ["check_key", "standard_normal"]
+__all__ = ["standard_normal"]
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
 ONE = 0x3F800000
-
-
-def check_key(rng_key: object) -> None:
-    """A key of either kind, and not a seed."""
-    if not isinstance(rng_key, jax.Array):
-        raise InvalidArgumentError(
-            f"rng_key must be a key, such as jax.random.key(0); got {rng_key!r}."
-        )
 
 
 def standard_normal(rng_key: PRNGKey, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:

@@ -24,7 +24,7 @@ from safetensors.numpy import save as save_tensors
 
 from neb_ppl.errors import CheckpointError, CheckpointWriteError
 
-__all__ = ["as_jax", "read_verified", "write_verified"]
+__all__ = ["as_jax", "differences", "read_verified", "write_verified"]
 
 FORMAT = 1
 MAX_HEADER = 1 << 22
@@ -89,6 +89,15 @@ def as_jax(name: str, leaf: np.ndarray, allow_narrowing: bool) -> jax.Array:
             f"{name} is float64 and JAX runs in float32. Turn x64 on, or pass allow_narrowing=True."
         )
     return jnp.asarray(leaf, jnp.result_type(float) if leaf.dtype == np.float64 else leaf.dtype)
+
+
+def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """A line for each name whose values differ."""
+    return [
+        f"  {name}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
+        for name in sorted(expected | found)
+        if expected.get(name) != found.get(name)
+    ]
 
 
 def _digest(leaf: np.ndarray) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from neb_ppl._verified import as_jax, read_verified, write_verified
+from neb_ppl._verified import as_jax, differences, read_verified, write_verified
 from neb_ppl.energies.networks import NETWORKS, Network
 from neb_ppl.energies.neural import NeuralEnergy, NoiseConditionalEnergy, module_structure
 from neb_ppl.energies.scale import DataScale
@@ -200,10 +200,5 @@ def _match(
     single = kind == "NeuralEnergy"
     wanted |= {"sigma": (), "data_energy": (3,)} if single else {"sigma": (2,)}
     found = {name: leaf.shape for name, leaf in arrays.items()}
-    lines = [
-        f"  {name}: expected {wanted.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
-        for name in sorted(wanted | found)
-        if wanted.get(name) != found.get(name)
-    ]
-    if lines:
+    if lines := differences(wanted, found):
         raise CheckpointError(f"{path} does not match its architecture:\n" + "\n".join(lines))

@@ -391,14 +391,13 @@ def _check_writable(path: Path, overwrite: bool) -> None:
 
 def _check_netcdf() -> None:
     """Before the walk: a missing engine would be found when its draws are to be saved."""
+    from neb_ppl.diagnostics.arviz import has_netcdf
     from neb_ppl.errors import InvalidArgumentError
 
-    try:
-        import h5netcdf  # noqa: F401
-    except ModuleNotFoundError:
+    if not has_netcdf():
         raise InvalidArgumentError(
             "--out with .nc needs h5netcdf: pip install h5netcdf, or write .npz."
-        ) from None
+        )
 
 
 def _folder(path: Path) -> Path:
@@ -418,10 +417,9 @@ def _save_draws(path: Path, result: "SampleResult") -> None:
     if path.suffix == ".npz":
         np.savez(path, **{"y": result.y, "x": result.x} | result.info)  # pyright: ignore
         return
-    from neb_ppl.diagnostics import to_arviz
+    from neb_ppl.diagnostics.arviz import save_netcdf
 
-    path.unlink(missing_ok=True)
-    to_arviz(result).to_netcdf(str(path), engine="h5netcdf")
+    save_netcdf(path, result)
 
 
 def _table(*heading: str) -> Table:

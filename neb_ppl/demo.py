@@ -11,15 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from neb_ppl import plots
+from neb_ppl._checks import check_counts
 from neb_ppl.checkpoints import save_energy
 from neb_ppl.data import Labelled, digits, fashion_mnist, mnist
-from neb_ppl.diagnostics import ClassMixing, Diagnosis, class_mixing, diagnose, to_arviz
+from neb_ppl.diagnostics import ClassMixing, Diagnosis, class_mixing, diagnose
+from neb_ppl.diagnostics.arviz import has_netcdf, save_netcdf
 from neb_ppl.energies import NeuralEnergy, deen, kernel_density
 from neb_ppl.errors import InvalidArgumentError
-from neb_ppl.estimators import bayes_estimator, smooth
+from neb_ppl.estimators import bayes_estimator, smooth, smoothed_energies
 from neb_ppl.geometry import suggest_sigma
 from neb_ppl.sampling import SampleResult, sample
-from neb_ppl.sampling.faults import check_counts
 from neb_ppl.training import History, default_refinement, fit, refine
 from neb_ppl.types import Array, ArrayLike
 from neb_ppl.walks import KineticLangevin, Walk, start_at_noise
@@ -129,7 +130,7 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None] = print) -> Demo
     clock.start("Judging the mixing")
     labels, accuracy = label_jumps(train, test, result.x)
     mixing = class_mixing(labels, train.labels, num_classes=int(train.labels.max()) + 1)
-    reference = np.asarray(_energies(key_test, energy, test.x[:1_000]))
+    reference = np.asarray(smoothed_energies(key_test, energy, test.x[:1_000]))
     diagnosis = diagnose(result, reference)
     clock.start("Drawing and saving")
     reason = suggestion.reason if settings.sigma is None else "sigma was given"
@@ -234,11 +235,6 @@ def _jumps(energy: Any, y: Array) -> Array:
     return jax.lax.map(lambda event: bayes_estimator(energy, event), y, batch_size=100)
 
 
-@jax.jit
-def _energies(rng_key: Any, energy: NeuralEnergy, x: Array) -> Array:
-    return jax.lax.map(energy, smooth(rng_key, x, energy.sigma), batch_size=100)
-
-
 def _pictures(
     settings: DemoSettings,
     rows: dict[str, np.ndarray],
@@ -277,11 +273,9 @@ def _pictures(
 
 
 def _save_draws(path: Path, result: SampleResult) -> dict[str, str]:
-    """The draws as netCDF where a netCDF engine is installed; never those of an older run."""
+    """The draws as netCDF where its library is installed; never those of an older run."""
     path.unlink(missing_ok=True)
-    try:
-        import h5netcdf  # noqa: F401
-    except ModuleNotFoundError:
+    if not has_netcdf():
         return {"(no draws.nc)": "install h5netcdf to save the draws for ArviZ"}
-    to_arviz(result).to_netcdf(str(path), engine="h5netcdf")
+    save_netcdf(path, result)
     return {"draws.nc": "the draws, for ArviZ"}

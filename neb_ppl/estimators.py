@@ -18,6 +18,7 @@ __all__ = [
     "mean_jump",
     "posterior_covariance",
     "smooth",
+    "smoothed_energies",
     "stochastic_jump",
 ]
 
@@ -50,6 +51,20 @@ def smooth(rng_key: PRNGKey, x: Array, sigma: float | Array) -> Array:
             "first, for example x / 255."
         )
     return x + jnp.asarray(sigma, x.dtype) * standard_normal(rng_key, x.shape, x.dtype)
+
+
+@jax.jit
+def smoothed_energies(rng_key: PRNGKey, energy: SmoothedEnergy, x: Array) -> Float[Array, " n"]:
+    """Energies of ``x + sigma * noise``: what a walk's energies are judged against.
+
+    Parameters
+    ----------
+    rng_key : key
+    energy : SmoothedEnergy
+    x : array, shape ``(n, *event)``
+        Cost: n energies, a hundred at a time.
+    """
+    return jax.lax.map(energy, smooth(rng_key, x, energy.sigma), batch_size=100)
 
 
 def bayes_estimator(model: SmoothedScore, y: Event, *, score: Event | None = None) -> Event:

@@ -1,7 +1,8 @@
-"""A hostile JAX: two devices, and no silent change of rank."""
+"""Two devices; programs dropped between modules; and Ctrl-C at a given call."""
 
 import gc
 import os
+import signal
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -20,3 +21,22 @@ def compiled_programs_are_dropped():
     yield
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture
+def interrupt_at_second_call(monkeypatch):
+    """``interrupt(module, name)``: a real Ctrl-C as the function is called for the second time."""
+
+    def interrupt(module, name):
+        real, calls = getattr(module, name), []
+
+        def interrupted(*args, **kwargs):
+            calls.append(1)
+            if len(calls) == 2:
+                signal.raise_signal(signal.SIGINT)
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, interrupted)
+        return calls
+
+    return interrupt

@@ -4,18 +4,20 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.sampling import SampleResult
+from neb_ppl.sampling.result import check_result
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # ArviZ 0.23 announces 1.0 at every import
     import arviz as az
 
-__all__ = ["effective_sample_size", "rhat", "to_arviz"]
+__all__ = ["effective_sample_size", "has_netcdf", "rhat", "save_netcdf", "to_arviz"]
 
 IS_ONE = int(version("arviz").split(".")[0]) >= 1
 
@@ -45,10 +47,7 @@ def to_arviz(
         ``nonfinite``. Attributes of ``posterior`` say how the draws were made; a nested one is
         JSON, so that everything can be written to netCDF.
     """
-    if not isinstance(result, SampleResult):
-        raise InvalidArgumentError(
-            f"result must be what neb_ppl.sample returned; got {type(result).__name__}."
-        )
+    check_result(result)
     posterior = dict(result.y) if isinstance(result.y, Mapping) else {"y": result.y}
     if result.x is not None:
         posterior["x"] = result.x
@@ -69,6 +68,21 @@ def to_arviz(
     idata = az.from_dict(groups, **options) if IS_ONE else az.from_dict(**groups, **options)
     idata["posterior"].attrs.update(_attributes(result))
     return idata
+
+
+def has_netcdf() -> bool:
+    """Whether the library is there that ArviZ writes netCDF files with."""
+    try:
+        import h5netcdf  # noqa: F401
+    except ModuleNotFoundError:
+        return False
+    return True
+
+
+def save_netcdf(path: Path, result: SampleResult) -> None:
+    """Write the draws for ArviZ, over an older file."""
+    path.unlink(missing_ok=True)
+    to_arviz(result).to_netcdf(str(path), engine="h5netcdf")
 
 
 def _check_dims(posterior: Mapping[str, np.ndarray], dims: Mapping[str, Sequence[str]]) -> None:

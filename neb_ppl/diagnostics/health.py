@@ -8,6 +8,7 @@ import numpy as np
 from neb_ppl.diagnostics.arviz import effective_sample_size, rhat
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.sampling import SampleResult
+from neb_ppl.sampling.result import check_result
 from neb_ppl.types import ArrayLike, PyTree
 
 __all__ = ["Diagnosis", "Finding", "diagnose", "stuck_chains"]
@@ -93,10 +94,7 @@ def diagnose(result: SampleResult, reference: ArrayLike | None = None) -> Diagno
     InvalidArgumentError
         Not a `SampleResult`, or a reference that is not at least 50 energies.
     """
-    if not isinstance(result, SampleResult):
-        raise InvalidArgumentError(
-            f"result must be what neb_ppl.sample returned; got {type(result).__name__}."
-        )
+    check_result(result)
     known = _quantiles(result, reference)
     y = _flat(result.y, result)
     numbers: dict[str, float | int | str] = {
@@ -147,7 +145,7 @@ def _quantiles(result: SampleResult, reference: ArrayLike | None) -> np.ndarray 
     if energies.ndim != 1 or len(energies) < MIN_REFERENCE or not np.isfinite(energies).all():
         raise InvalidArgumentError(
             f"reference must be at least {MIN_REFERENCE} finite energies, shape (n,): "
-            "jax.vmap(energy)(neb_ppl.smooth(rng_key, x, energy.sigma)); got shape "
+            "neb_ppl.smoothed_energies(rng_key, energy, x); got shape "
             f"{energies.shape}."
         )
     return np.quantile(energies, [0.01, 0.5, 0.99])

@@ -1,7 +1,7 @@
 """What a smoothed density can do: give its score, and, if it is an energy, its value too."""
 
 import abc
-from typing import final
+from typing import ClassVar, final
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,11 @@ class SmoothedScore(abc.ABC):
         Standard deviation of the smoothing noise, in data units.
     event_shape : tuple of int, or None
         Shape of one event; None when it is not known (functions of others).
+    is_exact : bool
+        Whether it is a smoothed density in closed form, so that nothing was learned.
     """
 
+    is_exact: ClassVar[bool] = False
     sigma: Scalar
     event_shape: tuple[int, ...] | None
 

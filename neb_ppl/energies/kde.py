@@ -24,6 +24,7 @@ class KernelDensityEnergy(SmoothedEnergy):
     gradient: three. Memory beyond the data: ``chunk_size`` numbers a query.
     """
 
+    is_exact = True
     chunks: Float[Array, "c chunk d"]
     log_weights: Float[Array, "c chunk"]
     centre: Float[Array, " d"]

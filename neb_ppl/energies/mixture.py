@@ -24,6 +24,7 @@ class GaussianMixtureEnergy(SmoothedEnergy):
     sigma costs nothing. Cost of one energy: K products of a (d, d) matrix with a vector.
     """
 
+    is_exact = True
     log_weights: Float[Array, " k"]
     means: Float[Array, "k d"]
     eigenvalues: Float[Array, "k d"]

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jax.core import Tracer
 
-from neb_ppl._noise import check_key
+from neb_ppl._checks import check_key
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import SmoothedEnergy, check_event, check_sigma
 from neb_ppl.energies.networks import Network, default_network

@@ -16,7 +16,6 @@ from neb_ppl.walks.base import Walk, value_and_score
 
 __all__ = [
     "check_acceptance",
-    "check_counts",
     "check_draws",
     "check_jump",
     "check_model",
@@ -29,13 +28,6 @@ MIN_ACCEPTANCE = 1e-3
 MIN_STEPS = 100
 WARN_NONFINITE = 1e-3
 STOP_NONFINITE = 0.1
-
-
-def check_counts(**counts: int) -> None:
-    """Each count must be a positive whole number."""
-    for name, count in counts.items():
-        if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
-            raise InvalidArgumentError(f"{name} must be a whole number of at least 1; got {count}.")
 
 
 def check_start(model: Any, position: PyTree) -> PyTree:

@@ -7,11 +7,12 @@ import jax
 import numpy as np
 
 from neb_ppl._pytree import static, value
+from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.estimators import Jump
 from neb_ppl.types import Array, PRNGKey, PyTree
 from neb_ppl.walks.base import Walk
 
-__all__ = ["SampleResult", "WalkState"]
+__all__ = ["SampleResult", "WalkState", "check_result"]
 
 
 @value
@@ -89,4 +90,12 @@ class SampleResult:
             if self.settings["sigma"]
             else f"SampleResult({self.num_chains} chains x {self.num_samples} draws, "
             f"{self.settings['walk']})"
+        )
+
+
+def check_result(result: object) -> None:
+    """A `SampleResult`, and not draws alone."""
+    if not isinstance(result, SampleResult):
+        raise InvalidArgumentError(
+            f"result must be what neb_ppl.sample returned; got {type(result).__name__}."
         )

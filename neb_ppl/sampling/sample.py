@@ -9,10 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neb_ppl._noise import check_key
+from neb_ppl._checks import check_counts, check_key
 from neb_ppl.energies.base import SmoothedScore
-from neb_ppl.energies.kde import KernelDensityEnergy
-from neb_ppl.energies.mixture import GaussianMixtureEnergy
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.estimators import Jump
 from neb_ppl.progress import chunks, interruptible, progress
@@ -84,9 +82,9 @@ def sample(
     until then with ``is_complete=False``. Cost: ``num_chains * (num_warmup + num_samples *
     steps_per_jump)`` kernel steps; memory: the draws, and one chunk of at most 64 MiB.
     """
-    faults.check_counts(num_samples=num_samples)
+    check_counts(num_samples=num_samples)
     if steps_per_jump is not None:
-        faults.check_counts(steps_per_jump=steps_per_jump)
+        check_counts(steps_per_jump=steps_per_jump)
     faults.check_model(model)
     model = _as_pytree(model)
     started = time.perf_counter()
@@ -100,8 +98,8 @@ def sample(
     if jump is not None:
         faults.check_jump(jump)
         state = dataclasses.replace(state, jump=jump)
-    steps_per_jump = int(state.steps_per_jump)
     draws, state, is_complete = _draw(model, state, num_samples, progress_bar)
+    steps_per_jump = int(state.steps_per_jump)
     info = draws.stats
     drawn = info["lp"].shape[1]
     info["step_size"] = np.full(info["lp"].shape, float(state.walk.step_size), info["lp"].dtype)
@@ -218,6 +216,7 @@ def _draw(
     """Chunk after chunk into arrays on the host."""
     buffer = engine.buffer_size(state.position)
     sigma = float(model.sigma) if hasattr(model, "sigma") else None
+    steps_per_jump = int(state.steps_per_jump)
     kept, drawn, accepted = None, 0, 0.0
     with (
         progress(num_samples, "draws", show=progress_bar, unit="draw") as bar,
@@ -242,7 +241,7 @@ def _draw(
             bar.update(count)
             if "acceptance_rate" in chunk.stats:
                 accepted += float(chunk.stats["acceptance_rate"].mean()) * count
-                steps = drawn * int(state.steps_per_jump)
+                steps = drawn * steps_per_jump
                 faults.check_acceptance(state.walk, sigma, accepted / drawn, steps)
             if interrupt.requested:
                 break
@@ -280,7 +279,7 @@ def _settings(model: Any, walk: Walk, jump: Jump | None) -> dict[str, Any]:
         for field in dataclasses.fields(walk)  # pyright: ignore[reportArgumentType]
     }
     known = {}
-    if not isinstance(model, GaussianMixtureEnergy | KernelDensityEnergy):
+    if not getattr(model, "is_exact", False):
         energies = getattr(model, "data_energy", None)
         seen = energies is not None and bool(jnp.isfinite(energies).all())
         known = {"data_energy": np.asarray(energies).tolist() if seen else None}

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from neb_ppl._noise import check_key
+from neb_ppl._checks import check_counts, check_key
 from neb_ppl.errors import DataRangeWarning, InvalidArgumentError
 
 __all__ = ["check_arguments", "check_scale", "check_trainable"]
@@ -50,9 +50,7 @@ def check_arguments(
     num_steps: int, batch_size: int, learning_rate: float, ema_decay: float, fraction: float
 ) -> None:
     """Counts, rates and fractions."""
-    for name, count in (("num_steps", num_steps), ("batch_size", batch_size)):
-        if not isinstance(count, int | np.integer) or count < 1:
-            raise InvalidArgumentError(f"{name} must be a whole number of at least 1; got {count}.")
+    check_counts(num_steps=num_steps, batch_size=batch_size)
     if not learning_rate > 0:
         raise InvalidArgumentError(f"learning_rate must be positive; got {learning_rate}.")
     if not 0 <= ema_decay < 1:

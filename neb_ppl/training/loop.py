@@ -17,7 +17,7 @@ from neb_ppl.data.checks import check_data
 from neb_ppl.energies.neural import NeuralEnergy
 from neb_ppl.energies.scale import DataScale, fit_data_scale
 from neb_ppl.errors import InvalidArgumentError, TrainingDivergedError
-from neb_ppl.estimators import smooth
+from neb_ppl.estimators import smoothed_energies
 from neb_ppl.progress import Interrupt, chunks, interruptible, progress
 from neb_ppl.training import checks
 from neb_ppl.training.losses import DenoisingLoss, Loss, denoising_loss
@@ -447,13 +447,8 @@ def _with_data_energy(model: Any, rng_key: PRNGKey, x: Array) -> Any:
     """What energies data + noise have, for those who judge walks."""
     if not isinstance(model, NeuralEnergy):
         return model
-    energies = _energies(model, rng_key, x[:MAX_VALIDATION])
+    energies = smoothed_energies(rng_key, model, x[:MAX_VALIDATION])
     return dataclasses.replace(model, data_energy=jnp.quantile(energies, QUANTILES))
-
-
-@jax.jit
-def _energies(model: NeuralEnergy, rng_key: PRNGKey, x: Array) -> Array:
-    return jax.lax.map(model, smooth(rng_key, x, model.sigma), batch_size=100)
 
 
 def _repeated(x: np.ndarray) -> Array:

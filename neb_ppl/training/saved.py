@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neb_ppl._verified import as_jax, read_verified, write_verified
+from neb_ppl._verified import as_jax, differences, read_verified, write_verified
 from neb_ppl.errors import CheckpointError
 from neb_ppl.training.state import TrainState
 from neb_ppl.types import Array, PyTree
@@ -36,19 +36,16 @@ def load_state(path: Path, like: TrainState, facts: dict[str, Any]) -> TrainStat
     if manifest.get("kind") != KIND:
         raise CheckpointError(f"{path} holds no training state but a {manifest.get('kind')!r}.")
     wanted = {name: _plain(leaf) for name, leaf in _named(like).items()}
-    lines = _differences(facts, manifest.get("facts", {}))
-    lines += _differences(
-        {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in wanted.items()},
-        {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in arrays.items()},
-    )
+    shapes = [{name: _kind(leaf) for name, leaf in each.items()} for each in (wanted, arrays)]
+    lines = differences(facts, manifest.get("facts", {})) + differences(*shapes)
     if lines:
         raise CheckpointError(
             f"{path} was made by another call of fit. Use another file, or remove it to start "
             "anew:\n" + "\n".join(lines)
         )
     leaves, treedef = jax.tree.flatten(like)
-    found = [as_jax(name, arrays[name], allow_narrowing=False) for name in wanted]
-    return jax.tree.unflatten(treedef, [_as(a, b) for a, b in zip(leaves, found, strict=True)])
+    read = [as_jax(name, arrays[name], allow_narrowing=False) for name in wanted]
+    return jax.tree.unflatten(treedef, [_as(a, b) for a, b in zip(leaves, read, strict=True)])
 
 
 def fingerprint(x: np.ndarray) -> str:
@@ -68,15 +65,11 @@ def _plain(leaf: Array) -> Array:
     return leaf
 
 
+def _kind(leaf: Array | np.ndarray) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}"
+
+
 def _as(like: Array, words: Array) -> Array:
     if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(words, impl=jax.random.key_impl(like))
     return words
-
-
-def _differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    return [
-        f"  {name}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
-        for name in sorted(expected | found)
-        if expected.get(name) != found.get(name)
-    ]

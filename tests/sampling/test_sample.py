@@ -238,18 +238,10 @@ def test_going_on_ignores_nothing():
         run(neb.ULA(), start=state, num_warmup=5)
 
 
-def test_an_interrupt_returns_what_was_drawn(monkeypatch):
+def test_an_interrupt_returns_what_was_drawn(interrupt_at_second_call):
     """Row 24: a real Ctrl-C in the second chunk; that chunk is finished, and going on is exact."""
-    real, calls = engine.draw_chunk, []
-
-    def interrupted(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 2:
-            signal.raise_signal(signal.SIGINT)
-        return real(*args, **kwargs)
-
     whole = run(neb.ULA(), num_samples=300)
-    monkeypatch.setattr(engine, "draw_chunk", interrupted)
+    calls = interrupt_at_second_call(engine, "draw_chunk")
     result = run(neb.ULA(), num_samples=300)
     assert len(calls) == 2
     assert not result.is_complete
@@ -264,10 +256,11 @@ def test_a_second_interrupt_raises(monkeypatch):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
+    before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(engine, "draw_chunk", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(neb.ULA(), num_samples=100)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_start_on_another_scale_warns():

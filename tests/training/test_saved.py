@@ -122,20 +122,11 @@ def test_an_energy_file_is_no_state(tmp_path):
         train(tmp_path / "run")
 
 
-def test_an_interrupt_keeps_what_was_learned(tmp_path, monkeypatch):
+def test_an_interrupt_keeps_what_was_learned(tmp_path, interrupt_at_second_call):
     """Row 24: a real Ctrl-C in the midst of a chunk, whose buffers are taken over."""
-    real, calls = loop._train_chunk, []
-
-    def interrupted(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 2:
-            signal.raise_signal(signal.SIGINT)
-        return real(*args, **kwargs)
-
     whole, _ = train()
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_train_chunk", interrupted)
-        _, history = train(tmp_path / "run")
+    interrupt_at_second_call(loop, "_train_chunk")
+    _, history = train(tmp_path / "run")
     assert "interrupted at step" in history.stopped
     assert 0 < len(history.loss) < 90
     in_memory, _ = train(state=history.state)
