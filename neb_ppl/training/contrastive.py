@@ -44,7 +44,8 @@ class ContrastiveLoss:
         Probability that a chain starts anew before a step, at data or at pure noise with equal
         chances, so that the roads into the data stay walked.
     steps : int
-        Walk steps of every chain between updates.
+        Walk steps of every chain between updates. Few chains that go far see more than many that
+        do not: places that walks reach after thousands of steps are raised only by those.
     num_chains : int
     walk : Walk
 
@@ -56,8 +57,8 @@ class ContrastiveLoss:
     keeps_best: ClassVar[bool] = False
     weight: Any = 5.0
     restart: Any = 0.003
-    steps: Any = 10
-    num_chains: int = static(default=64)
+    steps: Any = 20
+    num_chains: int = static(default=32)
     walk: Walk = KineticLangevin()
 
     def init(self, rng_key: PRNGKey, model: Any, x: Array) -> tuple[Array, Scalar]:
