@@ -1,6 +1,6 @@
 """Learn the energy of a smoothed density, walk on it, jump back to clean space.
 
-``diagnostics`` and ``plots`` load at first use: ArviZ and matplotlib cost seconds.
+``diagnostics``, ``numpyro`` and ``plots`` load at first use: their hosts cost seconds.
 """
 
 import importlib
@@ -67,7 +67,7 @@ from neb_ppl.walks import (
 )
 
 if TYPE_CHECKING:
-    from neb_ppl import diagnostics, plots
+    from neb_ppl import diagnostics, numpyro, plots
 
 __version__ = "0.1.0"
 
@@ -115,6 +115,7 @@ __all__ = [
     "load_energy",
     "mean_jump",
     "noise_conditional",
+    "numpyro",
     "plots",
     "posterior_covariance",
     "refine",
@@ -131,6 +132,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("diagnostics", "plots"):
+    if name in ("diagnostics", "numpyro", "plots"):
         return importlib.import_module(f"neb_ppl.{name}")
     raise AttributeError(f"module 'neb_ppl' has no attribute {name!r}")

@@ -1,6 +1,7 @@
 """The errors of the library: one root, and the builtin a caller would catch anyway."""
 
 __all__ = [
+    "ApproximationWarning",
     "CheckpointError",
     "CheckpointWriteError",
     "DataFormatError",
@@ -90,3 +91,7 @@ class WalkWarning(NebPPLWarning):
 
 class DataRangeWarning(NebPPLWarning):
     """Data lie far outside the range that an energy was trained on."""
+
+
+class ApproximationWarning(NebPPLWarning):
+    """What was asked for is approximate here, and something exact may be at hand."""

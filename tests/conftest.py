@@ -1,8 +1,9 @@
-"""Two devices; programs dropped between modules; and Ctrl-C at a given call."""
+"""Two devices; programs dropped between modules; compilations counted; Ctrl-C at a given call."""
 
 import gc
 import os
 import signal
+from contextlib import contextmanager
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -40,3 +41,22 @@ def interrupt_at_second_call(monkeypatch):
         return calls
 
     return interrupt
+
+
+COMPILED = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, _, **__: COMPILED.append(event) if "backend_compile" in event else None
+)
+
+
+@pytest.fixture
+def compilations():
+    """``with compilations() as count``: what XLA compiled inside, one entry a program."""
+
+    @contextmanager
+    def counted():
+        count, before = [], len(COMPILED)
+        yield count
+        count += COMPILED[before:]
+
+    return counted

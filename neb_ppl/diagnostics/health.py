@@ -206,7 +206,7 @@ def _acceptance(result: SampleResult, numbers: dict) -> list[Finding]:
     rates = result.info.get("acceptance_rate")
     if rates is None:
         return []
-    rate, target = float(rates.mean()), type(result.state.walk).target_acceptance
+    rate, target = float(rates.mean()), result.settings["target_acceptance"]
     numbers["acceptance"] = rate
     step = float(result.info["step_size"].flat[0])
     if rate < 0.2:
@@ -336,6 +336,12 @@ def _meaning(result: SampleResult) -> list[Finding]:
 def _bias(result: SampleResult) -> str:
     """What is known of the step's bias, on a Gaussian as narrow as the noise itself."""
     name, sigma, tuning = (result.settings[key] for key in ("walk", "sigma", "tuning"))
+    if name == "ULA" and result.settings["is_scaled"]:
+        ratio = 1 / (1 - tuning["step_size"] / 2)
+        return (
+            f"ULA is not adjusted: on a Gaussian whose scale warm-up has learned its variance is "
+            f"{ratio:.3f} times too large, more along directions narrower than that."
+        )
     if name == "ULA" and sigma:
         ratio = 1 / (1 - tuning["step_size"] / (2 * sigma**2))
         return (

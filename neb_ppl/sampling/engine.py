@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from neb_ppl.estimators import Jump
 from neb_ppl.sampling.walk_jump import walk_jump
 from neb_ppl.types import Array, PRNGKey, PyTree
-from neb_ppl.walks.adaptation import step_size_adaptation
+from neb_ppl.walks.adaptation import Adaptation, adapt
 from neb_ppl.walks.base import Walk
 
 __all__ = ["Draws", "buffer_size", "draw_chunk", "initialise", "warm_up"]
@@ -70,56 +70,28 @@ def draw_chunk(
 
 
 class WarmUp(NamedTuple):
-    """Carry of the warm-up: chains, the tuning in use, and running totals."""
+    """Carry of the warm-up: chains, what was learned so far, and the total acceptance."""
 
     states: Any
-    walk: Walk
-    adaptation: Any
+    adaptation: Adaptation
     acceptance: Array
 
 
 @jax.jit
 def warm_up(model: Any, carry: WarmUp, rng_key: PRNGKey, first: Array, num_steps: Array) -> WarmUp:
-    """`num_steps` walk steps; the step size follows the chains' mean acceptance where it may."""
+    """`num_steps` walk steps, the tuning following all chains together where it may."""
     keys = chain_keys(rng_key, jax.tree.leaves(carry.states)[0].shape[0])
-    adapt = carry.adaptation is not None
-    tuner = step_size_adaptation(carry.walk.target_acceptance or 0.5)
 
     def body(i: Array, carry: WarmUp) -> WarmUp:
+        walk = carry.adaptation.walk
         step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, first + i)
-        states, info = jax.vmap(carry.walk(model).step)(step_keys, carry.states)
-        stats = carry.walk.stats(info)
-        walk, adaptation = carry.walk, carry.adaptation
-        if adapt:
-            adaptation = tuner.update(adaptation, stats["acceptance_rate"])
-            walk = walk.with_step_size(tuner.current(adaptation))
-        rate = jnp.mean(stats.get("acceptance_rate", jnp.ones(())))
-        return WarmUp(states, walk, adaptation, carry.acceptance + rate)
+        states, info = jax.vmap(walk(model).step)(step_keys, carry.states)
+        rates = walk.stats(info).get("acceptance_rate")
+        adaptation, states = adapt(carry.adaptation, first + i, states, rates)
+        rate = 1.0 if rates is None else jnp.mean(rates)
+        return WarmUp(states, adaptation, carry.acceptance + rate)
 
     return jax.lax.fori_loop(0, num_steps, body, carry)
-
-
-def start_warm_up(walk: Walk, states: Any, adapt: bool) -> WarmUp:
-    """The first carry; dual averaging starts at the walk's own step size."""
-    adaptation = None
-    if adapt:
-        tuner = step_size_adaptation(walk.target_acceptance or 0.5)
-        adaptation = jax.tree.map(_strongly_typed, tuner.init(walk.step_size))
-    return WarmUp(states, walk, adaptation, jnp.zeros((), jnp.result_type(float)))
-
-
-def finish_warm_up(carry: WarmUp) -> Walk:
-    """The walk with its averaged step size."""
-    if carry.adaptation is None:
-        return carry.walk
-    tuner = step_size_adaptation(carry.walk.target_acceptance or 0.5)
-    return carry.walk.with_step_size(tuner.final(carry.adaptation))
-
-
-def _strongly_typed(leaf: Any) -> Array:
-    """A weak type would become strong in the loop and compile it anew."""
-    leaf = jnp.asarray(leaf)
-    return jax.lax.convert_element_type(leaf, jnp.dtype(leaf.dtype))
 
 
 def chain_keys(rng_key: PRNGKey, num_chains: int) -> PRNGKey:

@@ -20,6 +20,7 @@ __all__ = [
     "check_jump",
     "check_model",
     "check_same_model",
+    "check_scale",
     "check_start",
     "check_walk",
 ]
@@ -79,6 +80,14 @@ def check_walk(walk: Any) -> None:
         raise InvalidArgumentError(f"walk must be a walk such as neb_ppl.{name}(); got {walk!r}.")
 
 
+def check_scale(adapt_scale: Any) -> None:
+    """Nothing, or one of the two kinds."""
+    if adapt_scale not in (None, "diagonal", "dense"):
+        raise InvalidArgumentError(
+            f'adapt_scale must be None, "diagonal" or "dense"; got {adapt_scale!r}.'
+        )
+
+
 def check_jump(jump: Any) -> None:
     """A function."""
     if not callable(jump):
@@ -90,14 +99,18 @@ def check_jump(jump: Any) -> None:
 def check_same_model(model: Any, kernel: Any) -> None:
     """Refuse a state whose remembered energies or scores are another model's."""
     known = getattr(kernel, "logdensity_grad", None)
+    what = "scores"
+    if known is None:
+        known, what = getattr(kernel, "logdensity", None), "energies"
     if known is None:
         return
-    _, score = _evaluate(model, kernel.position)
-    for old, new in zip(jax.tree.leaves(known), jax.tree.leaves(score), strict=True):
+    energy, score = _evaluate(model, kernel.position)
+    seen = score if what == "scores" else energy
+    for old, new in zip(jax.tree.leaves(known), jax.tree.leaves(seen), strict=True):
         scale = float(jnp.abs(new).max())
         if not np.allclose(old, new, rtol=1e-2, atol=1e-3 * scale, equal_nan=True):
             raise InvalidArgumentError(
-                "the state was made on another model: its scores are not this one's. Pass "
+                f"the state was made on another model: its {what} are not this one's. Pass "
                 "initial=state.position to walk on from there."
             )
 
@@ -130,20 +143,24 @@ def check_acceptance(walk: Walk, sigma: float | None, acceptance: float, num_ste
     """Stop a walk that hardly ever moves: its draws would look perfectly settled."""
     if num_steps >= MIN_STEPS and acceptance < MIN_ACCEPTANCE:
         raise WalkError(
-            f"{type(walk).__name__} accepted {acceptance:.2%} of its proposals over {num_steps} "
+            f"{walk.name} accepted {acceptance:.2%} of its proposals over {num_steps} "
             f"steps with step_size={float(walk.step_size):.3g} (sigma={sigma}). Leave step_size "
             f"out to adapt it, or try {float(walk.step_size) / 10:.2g}."
         )
 
 
-def check_draws(walk: Walk, info: dict[str, np.ndarray], steps_per_jump: int) -> None:
-    """Raise when no chain is left or too many energies were not finite; warn of fewer."""
+def check_draws(model: Any, walk: Walk, info: dict[str, np.ndarray], steps_per_jump: int) -> None:
+    """Raise when no chain is left or too many energies were not finite; warn of fewer.
+
+    A model's density may overflow far out, where proposals are rejected as they should be: there
+    it is a warning.
+    """
     if not info["diverging"].size:
         return
     if "acceptance_rate" not in info and info["diverging"][:, -1].all():
         raise WalkError(
-            f"all {len(info['diverging'])} chains of {type(walk).__name__} left the finite "
-            f"numbers with step_size={float(walk.step_size):.3g}. Use a smaller step."
+            f"all {len(info['diverging'])} chains of {walk.name} left the finite numbers "
+            f"with step_size={float(walk.step_size):.3g}. Use a smaller step, or MALA."
         )
     nonfinite = info.get("nonfinite")
     if nonfinite is None:
@@ -153,7 +170,8 @@ def check_draws(walk: Walk, info: dict[str, np.ndarray], steps_per_jump: int) ->
         f"{int(nonfinite.sum())} of {nonfinite.size * steps_per_jump} proposals ({share:.2%}) had "
         "an energy that is not finite"
     )
-    if share > STOP_NONFINITE and nonfinite.size * steps_per_jump >= MIN_STEPS:
+    broken = share > STOP_NONFINITE and nonfinite.size * steps_per_jump >= MIN_STEPS
+    if broken and isinstance(model, SmoothedScore):
         raise WalkError(f"{said}. The energy is broken where the walk goes: check it there.")
-    if share > WARN_NONFINITE:
+    if share > (WARN_NONFINITE if isinstance(model, SmoothedScore) else STOP_NONFINITE):
         warnings.warn(f"{said}; they were rejected and counted.", WalkWarning, stacklevel=3)

@@ -18,7 +18,10 @@ from neb_ppl.sampling import engine, faults
 from neb_ppl.sampling.result import SampleResult, WalkState
 from neb_ppl.sampling.walk_jump import matched_jump
 from neb_ppl.types import PRNGKey, PyTree
+from neb_ppl.walks.adaptation import Adaptation, Scale, finish, start_adaptation
 from neb_ppl.walks.base import Walk, WalkTarget
+from neb_ppl.walks.blackjax import MALA
+from neb_ppl.walks.preconditioned import Preconditioned, unit_scale
 
 __all__ = ["sample"]
 
@@ -35,6 +38,7 @@ def sample(
     num_warmup: int | None = None,
     steps_per_jump: int | None = None,
     jump: Jump | None = None,
+    adapt_scale: Scale | None = None,
     progress_bar: bool = True,
 ) -> SampleResult:
     """Walk on a smoothed density with several chains, and jump from every saved draw.
@@ -62,6 +66,11 @@ def sample(
     jump : Jump, optional
         Default: the state's, or the one that belongs to the model, `mean_jump` for an energy. Means
         are not draws: use `stochastic_jump` where intervals for x are wanted.
+    adapt_scale : "diagonal" or "dense", optional
+        Learn standard deviations, or the covariance, of y in warm-up, and walk in coordinates of
+        unit scale (`Preconditioned`); step sizes are then in those. For densities whose scales are
+        unknown, such as posteriors of models: a smoothed density has sigma. Before an unadjusted
+        walk it is learned with MALA.
     progress_bar : bool
         Draws are the same with and without.
 
@@ -86,13 +95,15 @@ def sample(
     if steps_per_jump is not None:
         check_counts(steps_per_jump=steps_per_jump)
     faults.check_model(model)
-    model = _as_pytree(model)
+    model = as_pytree(model)
     started = time.perf_counter()
     if isinstance(initial, WalkState):
-        state = _go_on(rng_key, model, walk, initial, num_warmup)
+        state = _go_on(rng_key, model, walk, initial, num_warmup, adapt_scale)
         num_warmup = 0
     else:
-        state, num_warmup = _start(rng_key, model, walk, initial, num_warmup, progress_bar)
+        state, num_warmup = _start(
+            rng_key, model, walk, initial, num_warmup, adapt_scale, progress_bar
+        )
     if steps_per_jump is not None:
         state = dataclasses.replace(state, steps_per_jump=jnp.asarray(steps_per_jump, jnp.int32))
     if jump is not None:
@@ -103,8 +114,8 @@ def sample(
     info = draws.stats
     drawn = info["lp"].shape[1]
     info["step_size"] = np.full(info["lp"].shape, float(state.walk.step_size), info["lp"].dtype)
-    faults.check_draws(state.walk, info, steps_per_jump)
-    settings = _settings(model, state.walk, state.jump) | {
+    faults.check_draws(model, state.walk, info, steps_per_jump)
+    settings = describe(model, state.walk, state.jump) | {
         "num_chains": int(info["lp"].shape[0]),
         "num_samples": drawn,
         "num_warmup": num_warmup,
@@ -120,6 +131,7 @@ def _start(
     walk: Walk | None,
     initial: PyTree,
     num_warmup: int | None,
+    adapt_scale: Scale | None,
     progress_bar: bool,
 ) -> tuple[WalkState, int]:
     """Kernel states at the start positions, warmed up."""
@@ -130,39 +142,53 @@ def _start(
     check_key(rng_key)
     faults.check_walk(walk)
     position = faults.check_start(model, initial)
-    adapt = walk.step_size is None and walk.target_acceptance is not None
-    if num_warmup is None:
-        num_warmup = DEFAULT_WARMUP if adapt else 0
-    if num_warmup < 0:
-        raise InvalidArgumentError(f"num_warmup must be at least 0; got {num_warmup}.")
-    walk(model)  # refuses a walk and a model that do not fit, before anything compiles
+    faults.check_scale(adapt_scale)
     num_chains = jax.tree.leaves(position)[0].shape[0]
     size = sum(leaf.size for leaf in jax.tree.leaves(position)) // num_chains
-    walk = walk.resolve(getattr(model, "sigma", None), size)
+    tuned: Walk = walk
+    if adapt_scale:
+        tuned = Preconditioned(walk, unit_scale(adapt_scale, size))
+    adapt = walk.step_size is None and walk.target_acceptance is not None
+    if num_warmup is None:
+        num_warmup = DEFAULT_WARMUP if adapt or adapt_scale else 0
+    if num_warmup < 0:
+        raise InvalidArgumentError(f"num_warmup must be at least 0; got {num_warmup}.")
+    tuned(model)  # refuses a walk and a model that do not fit, before anything compiles
+    tuned = tuned.resolve(getattr(model, "sigma", None), size)
     key_init, key_warmup, key_draws = jax.random.split(rng_key, 3)
-    states = engine.initialise(model, walk, position, key_init)
+    scout, borrowed = tuned, bool(adapt_scale and num_warmup and not walk.is_adjusted)
+    if borrowed:
+        scout = Preconditioned(MALA(), tuned.scale).resolve(None, size)  # pyright: ignore
+    states = engine.initialise(model, scout, position, key_init)
     if num_warmup:
-        walk, states = _warm_up(model, walk, states, key_warmup, num_warmup, adapt, progress_bar)
+        adaptation = start_adaptation(
+            scout, num_chains, num_warmup, step_size=adapt or borrowed, scale=adapt_scale
+        )
+        scout, states = _warm_up(model, adaptation, states, key_warmup, num_warmup, progress_bar)
+    if borrowed:
+        tuned = dataclasses.replace(tuned, scale=scout.scale)  # pyright: ignore
+        states = engine.initialise(model, tuned, states.position, key_init)
+    else:
+        tuned = scout
     start, one = jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32)
-    return WalkState(states, walk, key_draws, start, one, matched_jump(model)), num_warmup
+    return WalkState(states, tuned, key_draws, start, one, matched_jump(model)), num_warmup
 
 
 def _warm_up(
     model: Any,
-    walk: Walk,
+    adaptation: Adaptation,
     states: Any,
     rng_key: PRNGKey,
     num_warmup: int,
-    adapt: bool,
     progress_bar: bool,
 ) -> tuple[Walk, Any]:
-    carry = engine.start_warm_up(walk, states, adapt)
+    carry = engine.WarmUp(states, adaptation, jnp.zeros((), jnp.result_type(float)))
     with progress(num_warmup, "warm-up", show=progress_bar, unit="step") as bar:
         for first, count in chunks(num_warmup, limit=num_warmup):
             carry = engine.warm_up(model, carry, rng_key, jnp.asarray(first), jnp.asarray(count))
             acceptance = float(carry.acceptance) / (first + count)
             bar.update(count)
-    walk = engine.finish_warm_up(carry)
+    walk = finish(carry.adaptation)
     sigma = float(model.sigma) if hasattr(model, "sigma") else None
     faults.check_acceptance(walk, sigma, acceptance, num_warmup)
     return walk, carry.states
@@ -174,8 +200,14 @@ def _go_on(
     walk: Walk | None,
     state: WalkState,
     num_warmup: int | None,
+    adapt_scale: Scale | None,
 ) -> WalkState:
     """The state to go on from, once it is sure that nothing asked for is ignored."""
+    if adapt_scale is not None:
+        raise InvalidArgumentError(
+            f"adapt_scale must be None when going on from a state; got {adapt_scale!r}. The state "
+            "keeps the scale that it has."
+        )
     if num_warmup:
         raise InvalidArgumentError(
             f"num_warmup must be 0 or None when going on from a state; got {num_warmup}. To warm "
@@ -195,6 +227,8 @@ def _go_on(
 
 
 def _same_tuning(asked: Walk, used: Walk) -> bool:
+    if isinstance(used, Preconditioned) and not isinstance(asked, Preconditioned):
+        used = used.walk
     if type(asked) is not type(used):
         return False
     for field in dataclasses.fields(used):  # pyright: ignore[reportArgumentType]
@@ -265,30 +299,30 @@ def _keep(
     return kept  # pyright: ignore[reportReturnType]
 
 
-def _as_pytree(model: Any) -> Any:
+def as_pytree(model: Any) -> Any:
     """A function as a pytree, so that it can be an argument of compiled code."""
     if jax.tree_util.all_leaves([model]):
         return jax.tree_util.Partial(model) if callable(model) else model
     return model
 
 
-def _settings(model: Any, walk: Walk, jump: Jump | None) -> dict[str, Any]:
+def describe(model: Any, walk: Walk, jump: Jump | None) -> dict[str, Any]:
     """What an analyst wants to know of the draws a year from now."""
-    tuning = {
-        field.name: getattr(walk, field.name)
-        for field in dataclasses.fields(walk)  # pyright: ignore[reportArgumentType]
-    }
     known = {}
-    if not getattr(model, "is_exact", False):
+    if isinstance(model, SmoothedScore) and not model.is_exact:
         energies = getattr(model, "data_energy", None)
         seen = energies is not None and bool(jnp.isfinite(energies).all())
         known = {"data_energy": np.asarray(energies).tolist() if seen else None}
     return {
         "model": type(model).__name__,
         "sigma": float(model.sigma) if isinstance(model, SmoothedScore) else None,
-        "walk": type(walk).__name__,
-        "tuning": {k: v if isinstance(v, str | int) else float(v) for k, v in tuning.items()},
+        "walk": walk.name,
+        "tuning": {
+            k: v if isinstance(v, str | int) else float(v) for k, v in walk.tuning().items()
+        },
         "is_adjusted": walk.is_adjusted,
+        "is_scaled": isinstance(walk, Preconditioned),
+        "target_acceptance": walk.target_acceptance,
         "jump": getattr(jump, "__name__", None) if jump else None,
         "jax_version": jax.__version__,
         "blackjax_version": version("blackjax"),

@@ -70,7 +70,7 @@ def walk_jump(
         totals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         state, totals = jax.lax.fori_loop(0, steps_per_jump, one, (state, totals))
         stats = _summarise(totals, steps_per_jump)
-        stats["lp"], score = _value_and_score(model, state)
+        stats["lp"], score = _known(model, state)
         x, extra = _jump(jump, key_jump, model, state.position, score)
         return state, WalkJumpInfo(x, stats | extra)
 
@@ -79,9 +79,7 @@ def walk_jump(
 
 def matched_jump(model: WalkTarget) -> Jump | None:
     """The jump that belongs to `model`: its own ``jump``, or else the Bayes estimator."""
-    if not isinstance(model, SmoothedScore):
-        return None
-    return getattr(model, "jump", mean_jump)
+    return getattr(model, "jump", mean_jump if isinstance(model, SmoothedScore) else None)
 
 
 def _as_floats(stats: dict[str, Array]) -> dict[str, Array]:
@@ -99,10 +97,13 @@ def _summarise(totals: dict[str, Array], num_steps: int | Array) -> dict[str, Ar
     return stats
 
 
-def _value_and_score(model: WalkTarget, state: Any) -> tuple[Array, PyTree]:
-    """Log density and score at the state's position, from the kernel where it keeps them."""
-    if getattr(state, "logdensity_grad", None) is not None:
-        return state.logdensity, state.logdensity_grad
+def _known(model: WalkTarget, state: Any) -> tuple[Array, PyTree]:
+    """Log density and score at the state's position, from the kernel where it keeps them.
+
+    The score is None where it is neither kept nor free: a jump that wants it evaluates it.
+    """
+    if getattr(state, "logdensity", None) is not None:
+        return state.logdensity, getattr(state, "logdensity_grad", None)
     if isinstance(model, SmoothedScore) and not isinstance(model, SmoothedEnergy):
         return jnp.full((), jnp.nan, state.position.dtype), model.score(state.position)
     phi, gradient = jax.value_and_grad(model)(state.position)  # pyright: ignore[reportArgumentType]

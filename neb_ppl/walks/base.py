@@ -33,6 +33,15 @@ class Walk(abc.ABC):
     target_acceptance: ClassVar[float | None] = None
     step_size: Any
 
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return type(self).__name__
+
+    def tuning(self) -> dict[str, Any]:
+        """Tuning values by name, and what is fixed, such as the scheme."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # pyright: ignore[reportArgumentType]
+
     @abc.abstractmethod
     def defaults(self, sigma: Scalar, size: int) -> dict[str, Any]:
         """Tuning values for noise level `sigma` and `size` dimensions."""

@@ -40,7 +40,13 @@ def start_at_data(rng_key: PRNGKey, model: SmoothedScore, x: ArrayLike, num_chai
     return smooth(key_noise, x[index], model.sigma)
 
 
-def start_at_noise(rng_key: PRNGKey, model: SmoothedScore, num_chains: int) -> Array:
+def start_at_noise(
+    rng_key: PRNGKey,
+    model: SmoothedScore,
+    num_chains: int,
+    *,
+    event_shape: tuple[int, ...] | None = None,
+) -> Array:
     """Pure noise, shape ``(chains, *event)``: nothing of the data but their centre and spread.
 
     Gaussian around the mean of the training data, of variance ``spread**2 + sigma**2``; a model
@@ -50,8 +56,9 @@ def start_at_noise(rng_key: PRNGKey, model: SmoothedScore, num_chains: int) -> A
     ----------
     rng_key : key
     model : SmoothedScore
-        Must know its event shape.
     num_chains : int
+    event_shape : tuple of int, optional
+        Where the model does not know it.
 
     Raises
     ------
@@ -59,14 +66,15 @@ def start_at_noise(rng_key: PRNGKey, model: SmoothedScore, num_chains: int) -> A
         A model without an event shape, no chains.
     """
     _check_chains(num_chains)
-    if model.event_shape is None:
+    event_shape = model.event_shape if event_shape is None else event_shape
+    if event_shape is None:
         raise EventShapeError(
-            f"{type(model).__name__} has no event_shape: pass event_shape= where you build it, or "
-            "give an array of start positions."
+            f"{type(model).__name__} has no event_shape: pass event_shape=, here or where you "
+            "build it, or give an array of start positions."
         )
     scale = getattr(model, "scale", None)
     shift, spread = (0.0, 0.0) if scale is None else (scale.shift, scale.scale)
-    noise = jax.random.normal(rng_key, (num_chains, *model.event_shape), model.sigma.dtype)
+    noise = jax.random.normal(rng_key, (num_chains, *event_shape), model.sigma.dtype)
     return shift + jnp.sqrt(spread**2 + model.sigma**2) * noise
 
 

@@ -1,0 +1,145 @@
+"""Models that speak of the clean variable x, sampled through y."""
+
+import dataclasses
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax.core import Tracer
+
+from neb_ppl.energies.base import SmoothedEnergy
+from neb_ppl.errors import ApproximationWarning, EventShapeError, InvalidArgumentError
+from neb_ppl.estimators import bayes_estimator
+from neb_ppl.numpyro.distributions import SmoothedDensity
+from neb_ppl.types import Array, ArrayLike, Event, Scalar
+
+__all__ = ["CleanVariable", "sample_clean"]
+
+
+@dataclasses.dataclass(frozen=True)
+class CleanVariable:
+    """A clean variable of a model: known through its smoothed y.
+
+    Attributes
+    ----------
+    name : str
+    y : array, shape ``(*event,)``
+        The latent site that is sampled, ``name + "_y"``.
+    energy : SmoothedEnergy
+    """
+
+    name: str
+    y: Event
+    energy: SmoothedEnergy
+
+    def observed(self, noise_scale: Any, operator: ArrayLike | None = None) -> dist.Distribution:
+        r"""The law of :math:`o = A x + \tau\,\xi`, exact although the model holds y, not x.
+
+        .. math:: o \mid y \sim N(A y,\ \tau^2 I - \sigma^2 A A^T)
+
+        Part of the observation's noise is read as the smoothing noise, which is possible for
+        :math:`\sigma \le \tau / \|A\|`. Then o and x are independent given y, so that the jumps
+        of the walk are E[x | o] in mean and, stochastic ones, x given o in law.
+
+        Parameters
+        ----------
+        noise_scale : float or scalar site
+            tau, a standard deviation; at most one for all of o. A latent one needs a prior above
+            `smallest_noise_scale`: below it the density is zero.
+        operator : array, optional
+            A: a boolean array of the event's shape (the entries that are seen), or a matrix
+            ``(m, d)`` on the raveled event. Default: everything is seen.
+
+        Returns
+        -------
+        numpyro.distributions.Distribution
+            Of o: the event's shape, or ``(m,)``. Cost: a Cholesky factor of (m, m) for a matrix.
+
+        Raises
+        ------
+        InvalidArgumentError
+            A noise scale below sigma ||A||.
+        EventShapeError
+            An operator for another event.
+        """
+        low = self.smallest_noise_scale(operator)
+        known = not isinstance(noise_scale, Tracer) and not isinstance(low, Tracer)
+        if known and not float(noise_scale) > float(low):
+            raise InvalidArgumentError(
+                f"noise_scale must lie above sigma * ||A|| = {float(low):.4g} for {self.name!r}; "
+                f"got {float(noise_scale):.4g}. Use an energy of a smaller sigma."
+            )
+        mean, matrix = self._forward(operator)
+        sigma = self.energy.sigma
+        if matrix is None:
+            variance = noise_scale**2 - sigma**2
+            spread = jnp.sqrt(jnp.where(variance > 0, variance, jnp.nan))
+            return dist.Normal(mean, spread).to_event(mean.ndim)
+        identity = jnp.eye(len(matrix), dtype=mean.dtype)
+        covariance = noise_scale**2 * identity - sigma**2 * matrix @ matrix.T
+        return dist.MultivariateNormal(mean, covariance)
+
+    def smallest_noise_scale(self, operator: ArrayLike | None = None) -> Scalar:
+        """``sigma * ||A||``: noise scales above it are exact."""
+        _, matrix = self._forward(operator)
+        norm = 1.0 if matrix is None else jnp.linalg.norm(matrix, 2)
+        return self.energy.sigma * norm
+
+    @property
+    def x(self) -> Event:
+        """The jump from y, for likelihoods that `observed` does not cover. Approximate.
+
+        A likelihood of the jump is the exact posterior for the law of the jumps, which is narrower
+        than that of x by E[Cov(X | Y)]: an error of order sigma^2, towards too much confidence.
+        """
+        warnings.warn(
+            f"a likelihood of the jump of {self.name!r} is over-confident, by an error of order "
+            f"sigma^2: for Gaussian noise use {self.name}.observed(noise_scale, operator), which "
+            "is exact; else an energy of a small sigma.",
+            ApproximationWarning,
+            stacklevel=2,
+        )
+        return bayes_estimator(self.energy, self.y)
+
+    def _forward(self, operator: ArrayLike | None) -> tuple[Array, Array | None]:
+        """``A y``, and A where it is a matrix."""
+        if operator is None:
+            return self.y, None
+        shape = jnp.shape(operator)
+        if jnp.result_type(operator) == jnp.bool_:
+            if shape != self.y.shape:
+                raise EventShapeError(f"operator is a mask {shape}; the event is {self.y.shape}.")
+            return self.y[np.asarray(operator)], None
+        matrix = jnp.asarray(operator, self.y.dtype)
+        if matrix.ndim != 2 or shape[1] != self.y.size:
+            raise EventShapeError(
+                f"operator has shape {shape}; expected a mask {self.y.shape} or a matrix "
+                f"(m, {self.y.size}) on the raveled event."
+            )
+        return matrix @ jnp.ravel(self.y), matrix
+
+
+def sample_clean(name: str, energy: SmoothedEnergy) -> CleanVariable:
+    r"""A latent clean variable with the law that `energy` was learned from.
+
+    Two sites: ``name + "_y"``, drawn from `SmoothedDensity`, and the deterministic ``name``, its
+    Bayes estimator. Given y the rest of the model must see x through `CleanVariable.observed`.
+
+    Parameters
+    ----------
+    name : str
+    energy : SmoothedEnergy
+
+    Notes
+    -----
+    The deterministic site has the posterior mean of x as its mean, and too small a spread. For
+    draws of x: ``SmoothedDensity(energy).jump(samples[name + "_y"], rng_key)``.
+    """
+    y = numpyro.sample(f"{name}_y", SmoothedDensity(energy))
+    assert isinstance(y, jax.Array)
+    numpyro.deterministic(name, bayes_estimator(energy, y))
+    return CleanVariable(name, y, energy)
