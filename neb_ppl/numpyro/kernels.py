@@ -61,9 +61,9 @@ class WalkKernel(MCMCKernel):
     walk : Walk
         Default `MALA`. Its step size is in coordinates of unit scale, unless `adapt_scale` is
         None, and is adapted in warm-up where it is left out and the walk accepts or rejects.
-    adapt_scale : "diagonal", "dense" or None
-        What is learned of the covariance of z in warm-up. Before an unadjusted walk it is learned
-        by as many steps of MALA, at initialisation.
+    adapt_scale : "auto", "diagonal", "dense" or None
+        What is learned of the covariance of z in warm-up: "auto" is dense up to 16 dimensions.
+        Before an unadjusted walk it is learned by as many steps of MALA, at initialisation.
     init_strategy : callable
         One of NumPyro's; default `init_at_smoothed`.
 
@@ -79,7 +79,7 @@ class WalkKernel(MCMCKernel):
         *,
         potential_fn: Callable[[Any], Any] | None = None,
         walk: Walk | None = None,
-        adapt_scale: Scale | None = "diagonal",
+        adapt_scale: Scale | None = "auto",
         init_strategy: Callable[..., Any] = init_at_smoothed,
     ):
         if (model is None) == (potential_fn is None):
@@ -210,13 +210,11 @@ class WalkKernel(MCMCKernel):
         if self._adapt_scale is None:
             walk(potential)
             return walk.resolve(getattr(potential, "sigma", None), size), z
-        scale = unit_scale(self._adapt_scale, size)
+        scale = unit_scale(self._adapt_scale, size, 1)
         if not walk.is_adjusted and num_warmup:
             scout = Preconditioned(MALA(), scale).resolve(None, size)
             states = engine.initialise(potential, scout, z, rng_key)
-            adaptation = start_adaptation(
-                scout, num_chains, num_warmup, step_size=True, scale=self._adapt_scale
-            )
+            adaptation = start_adaptation(scout, num_chains, num_warmup, step_size=True, scale=True)
             carry = engine.WarmUp(states, adaptation, jnp.zeros((), jnp.result_type(float)))
             none, all_steps = jnp.asarray(0), jnp.asarray(num_warmup)
             carry = engine.warm_up(potential, carry, rng_key, none, all_steps)
@@ -234,7 +232,7 @@ class WalkKernel(MCMCKernel):
             1,
             num_warmup,
             step_size=self._walk.step_size is None and walk.target_acceptance is not None,
-            scale=self._adapt_scale if walk.is_adjusted else None,
+            scale=self._adapt_scale is not None and walk.is_adjusted,
         )
         zero = jnp.zeros((), jnp.result_type(float))
         return WalkKernelState(

@@ -186,7 +186,7 @@ def sample_model(
     num_samples: int = 1_000,
     num_warmup: int = 1_000,
     steps_per_jump: int = 1,
-    adapt_scale: Scale | None = "diagonal",
+    adapt_scale: Scale | None = "auto",
     init_strategy: Callable | None = None,
     progress_bar: bool = True,
 ) -> SampleResult:

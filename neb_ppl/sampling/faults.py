@@ -81,10 +81,10 @@ def check_walk(walk: Any) -> None:
 
 
 def check_scale(adapt_scale: Any) -> None:
-    """Nothing, or one of the two kinds."""
-    if adapt_scale not in (None, "diagonal", "dense"):
+    """Nothing, or one of the kinds."""
+    if adapt_scale not in (None, "auto", "diagonal", "dense"):
         raise InvalidArgumentError(
-            f'adapt_scale must be None, "diagonal" or "dense"; got {adapt_scale!r}.'
+            f'adapt_scale must be None, "auto", "diagonal" or "dense"; got {adapt_scale!r}.'
         )
 
 

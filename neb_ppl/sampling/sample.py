@@ -18,10 +18,10 @@ from neb_ppl.sampling import engine, faults
 from neb_ppl.sampling.result import SampleResult, WalkState
 from neb_ppl.sampling.walk_jump import matched_jump
 from neb_ppl.types import PRNGKey, PyTree
-from neb_ppl.walks.adaptation import Adaptation, Scale, finish, start_adaptation
+from neb_ppl.walks.adaptation import Adaptation, finish, start_adaptation
 from neb_ppl.walks.base import Walk, WalkTarget
 from neb_ppl.walks.blackjax import MALA
-from neb_ppl.walks.preconditioned import Preconditioned, unit_scale
+from neb_ppl.walks.preconditioned import Preconditioned, Scale, unit_scale
 
 __all__ = ["sample"]
 
@@ -66,11 +66,11 @@ def sample(
     jump : Jump, optional
         Default: the state's, or the one that belongs to the model, `mean_jump` for an energy. Means
         are not draws: use `stochastic_jump` where intervals for x are wanted.
-    adapt_scale : "diagonal" or "dense", optional
+    adapt_scale : "diagonal", "dense" or "auto", optional
         Learn standard deviations, or the covariance, of y in warm-up, and walk in coordinates of
-        unit scale (`Preconditioned`); step sizes are then in those. For densities whose scales are
-        unknown, such as posteriors of models: a smoothed density has sigma. Before an unadjusted
-        walk it is learned with MALA.
+        unit scale (`Preconditioned`); step sizes are then in those. "auto" is dense for few
+        dimensions. For densities whose scales are unknown, such as posteriors of models: a
+        smoothed density has sigma. Before an unadjusted walk it is learned with MALA.
     progress_bar : bool
         Draws are the same with and without.
 
@@ -147,7 +147,7 @@ def _start(
     size = sum(leaf.size for leaf in jax.tree.leaves(position)) // num_chains
     tuned: Walk = walk
     if adapt_scale:
-        tuned = Preconditioned(walk, unit_scale(adapt_scale, size))
+        tuned = Preconditioned(walk, unit_scale(adapt_scale, size, num_chains))
     adapt = walk.step_size is None and walk.target_acceptance is not None
     if num_warmup is None:
         num_warmup = DEFAULT_WARMUP if adapt or adapt_scale else 0
@@ -162,7 +162,7 @@ def _start(
     states = engine.initialise(model, scout, position, key_init)
     if num_warmup:
         adaptation = start_adaptation(
-            scout, num_chains, num_warmup, step_size=adapt or borrowed, scale=adapt_scale
+            scout, num_chains, num_warmup, step_size=adapt or borrowed, scale=bool(adapt_scale)
         )
         scout, states = _warm_up(model, adaptation, states, key_warmup, num_warmup, progress_bar)
     if borrowed:

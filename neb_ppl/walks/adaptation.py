@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 from neb_ppl._pytree import value
 from neb_ppl.types import Array, Int
 from neb_ppl.walks.base import Walk
-from neb_ppl.walks.preconditioned import Preconditioned, Scale
+from neb_ppl.walks.preconditioned import Preconditioned
 
 __all__ = ["Adaptation", "adapt", "finish", "start_adaptation"]
 
@@ -69,7 +69,7 @@ class Adaptation:
 
 
 def start_adaptation(
-    walk: Walk, num_chains: int, num_warmup: int, *, step_size: bool, scale: Scale | None
+    walk: Walk, num_chains: int, num_warmup: int, *, step_size: bool, scale: bool
 ) -> Adaptation:
     """Before the first step of warm-up.
 
@@ -84,8 +84,8 @@ def start_adaptation(
     num_warmup : int
     step_size : bool
         Whether the step size is adapted to the walk's target acceptance.
-    scale : "diagonal", "dense" or None
-        What is learned of the covariance of y.
+    scale : bool
+        Whether that of a `Preconditioned` walk is learned: a vector stays one, a matrix too.
 
     References
     ----------

@@ -13,9 +13,11 @@ from neb_ppl._pytree import value
 from neb_ppl.types import Array, PRNGKey, PyTree, Scalar
 from neb_ppl.walks.base import Walk, WalkTarget
 
-__all__ = ["Preconditioned", "PreconditionedState", "Scale"]
+__all__ = ["Preconditioned", "PreconditionedState", "Scale", "unit_scale"]
 
-Scale = Literal["diagonal", "dense"]
+Scale = Literal["auto", "diagonal", "dense"]
+
+DENSE_DIMENSIONS, POOLED_CHAINS = 16, 4
 
 
 class PreconditionedState(NamedTuple):
@@ -121,8 +123,16 @@ class Preconditioned(Walk):
         return state._replace(inner=inner)
 
 
-def unit_scale(kind: Scale, size: int) -> Array:
-    """L of the identity, as a vector or a matrix."""
+def unit_scale(kind: Scale, size: int, num_chains: int) -> Array:
+    """L of the identity, as a vector or a matrix.
+
+    "auto" is a matrix up to 16 dimensions for one chain and 64 for four or more, whose warm-up is
+    pooled: the last of Stan's windows has some 500 draws of each, and a covariance wants several
+    effective draws a dimension.
+    """
+    if kind == "auto":
+        limit = DENSE_DIMENSIONS * min(num_chains, POOLED_CHAINS)
+        kind = "dense" if size <= limit else "diagonal"
     ones = jnp.ones(size, jnp.result_type(float))
     return ones if kind == "diagonal" else jnp.diag(ones)
 

