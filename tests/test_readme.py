@@ -1,11 +1,12 @@
-"""The README's code runs as it stands, and the README keeps its promises of size."""
+"""The code in README and docs runs as it stands, and the README keeps its promises of size."""
 
 import re
 from pathlib import Path
 
 import numpy as np
 
-README = Path(__file__).parent.parent / "README.md"
+HOME = Path(__file__).parent.parent
+README = HOME / "README.md"
 
 
 def test_the_code_runs(capsys):
@@ -22,7 +23,19 @@ def test_the_code_runs(capsys):
     exec(compile(second, str(README), "exec"), names)
     y = np.asarray(names["mcmc"].get_samples()["y"])
     assert y.shape == (500, 2) and np.isfinite(y).all()
-    assert 0 < y[:, 0].mean() < 1
+    assert names["posterior"].x["gain"].shape == (16, 1_000)
+    means = [
+        sites["y"][..., 0].mean() for sites in (names["mcmc"].get_samples(), names["posterior"].x)
+    ]
+    assert abs(means[0] - means[1]) < 0.2
+
+
+def test_the_page_on_numpyro_runs():
+    page = HOME / "docs" / "numpyro.md"
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
+        exec(compile(block, str(page), "exec"), names)
+    assert np.isfinite(names["draws_of_x"]).all()
 
 
 def test_the_readme_is_short():

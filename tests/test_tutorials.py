@@ -1,0 +1,29 @@
+"""The tutorials run, each to its picture."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "tutorials"
+WITHOUT_DATA = ["learned_prior_in_numpyro", "walks_against_nuts"]
+
+
+def test_none_is_forgotten():
+    """Of the others, each says which data it wants."""
+    others = {path.stem for path in FOLDER.glob("*.py")} - set(WITHOUT_DATA)
+    for name in others:
+        assert "Needs" in (FOLDER / f"{name}.py").read_text()
+
+
+@pytest.mark.parametrize("name", WITHOUT_DATA)
+def test_a_tutorial_draws_its_picture(name, tmp_path):
+    picture = tmp_path / "picture.png"
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / f"{name}.py"), "--out", str(picture)],
+        capture_output=True, text=True, env=os.environ | {"MPLBACKEND": "Agg"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2_000:]
+    assert picture.stat().st_size > 10_000
