@@ -1,5 +1,6 @@
 """A learned energy as a NumPyro distribution."""
 
+import math
 import sys
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from neb_ppl.errors import EventShapeError, InvalidArgumentError, NotAnEnergyErr
 from neb_ppl.estimators import bayes_estimator, stochastic_jump
 from neb_ppl.types import Array, Event, PRNGKey
 from neb_ppl.walks import KineticLangevin, start_at_noise
+from neb_ppl.walks.base import walk_on
 
 __all__ = ["SmoothedDensity", "energy_factor"]
 
@@ -196,22 +198,13 @@ def _walk(
     num_steps: int | Array,
 ) -> Array:
     """Ends of independent walks from noise."""
-    key_start, key_init, key_walk = jax.random.split(rng_key, 3)
-    count = 1
-    for length in shape:
-        count *= length
+    key_start, key_walk = jax.random.split(rng_key)
+    count = math.prod(shape)
     start = start_at_noise(key_start, energy, count, event_shape=event_shape)
     algorithm = KineticLangevin().resolve(energy.sigma, 1).algorithm(energy)
-
-    def one(init_key: PRNGKey, key: PRNGKey, position: Array) -> Array:
-        def step(i: Array, state: Any) -> Any:
-            return algorithm.step(jax.random.fold_in(key, i), state)[0]
-
-        state = algorithm.init(position, init_key)
-        return jax.lax.fori_loop(0, num_steps, step, state).position
-
-    keys = jax.random.split(key_init, count), jax.random.split(key_walk, count)
-    return jax.vmap(one)(*keys, start).reshape(*shape, *event_shape)
+    keys = jax.random.split(key_walk, count)
+    ends = jax.vmap(lambda key, y: walk_on(algorithm, key, y, num_steps))(keys, start)
+    return ends.reshape(*shape, *event_shape)
 
 
 def _constant(energy: SmoothedEnergy) -> SmoothedEnergy:

@@ -227,7 +227,10 @@ def _go_on(
 
 
 def _same_tuning(asked: Walk, used: Walk) -> bool:
-    if isinstance(used, Preconditioned) and not isinstance(asked, Preconditioned):
+    if isinstance(used, Preconditioned):
+        if isinstance(asked, Preconditioned):
+            same = np.shape(asked.scale) == np.shape(used.scale)
+            return same and np.allclose(asked.scale, used.scale) and _same_tuning(asked.walk, used)
         used = used.walk
     if type(asked) is not type(used):
         return False

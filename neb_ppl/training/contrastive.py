@@ -15,7 +15,7 @@ from neb_ppl.training.loop import fit
 from neb_ppl.training.losses import denoising_loss
 from neb_ppl.training.state import History
 from neb_ppl.types import Array, ArrayLike, PRNGKey, Scalar
-from neb_ppl.walks.base import Walk
+from neb_ppl.walks.base import Walk, walk_on
 from neb_ppl.walks.langevin import KineticLangevin
 from neb_ppl.walks.starts import start_at_data, start_at_noise
 
@@ -76,16 +76,8 @@ class ContrastiveLoss:
         anew = jax.random.bernoulli(key_who, self.restart, (self.num_chains,))
         anew = anew.reshape(-1, *[1] * (chains.ndim - 1))
         chains = jnp.where(anew, self._starts(key_start, model, x), chains)
-        algorithm = self.walk(model)
-
-        def move(key: PRNGKey, position: Array) -> Array:
-            def step(i: Array, state: Any) -> Any:
-                return algorithm.step(jax.random.fold_in(key, i), state)[0]
-
-            state = algorithm.init(position, key)
-            return jax.lax.fori_loop(0, self.steps, step, state).position
-
-        return jax.vmap(move)(jax.random.split(key_walk, self.num_chains), chains), risk
+        algorithm, keys = self.walk(model), jax.random.split(key_walk, self.num_chains)
+        return jax.vmap(lambda key, y: walk_on(algorithm, key, y, self.steps))(keys, chains), risk
 
     def __call__(
         self, rng_key: PRNGKey, model: Any, x: Array, state: tuple[Array, Scalar]

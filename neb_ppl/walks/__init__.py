@@ -3,6 +3,7 @@
 from neb_ppl.walks.base import Walk
 from neb_ppl.walks.blackjax import GHMC, HMC, MALA, MCLMC, NUTS, BlackJAXWalk
 from neb_ppl.walks.langevin import ULA, KineticLangevin
+from neb_ppl.walks.preconditioned import Preconditioned
 from neb_ppl.walks.starts import start_at_data, start_at_noise
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "ULA",
     "BlackJAXWalk",
     "KineticLangevin",
+    "Preconditioned",
     "Walk",
     "start_at_data",
     "start_at_noise",

@@ -109,6 +109,18 @@ class Walk(abc.ABC):
                 )
 
 
+def walk_on(
+    algorithm: SamplingAlgorithm, rng_key: PRNGKey, position: PyTree, num_steps: int | Array
+) -> PyTree:
+    """Where one chain is after `num_steps` steps from `position`."""
+
+    def step(i: Array, state: Any) -> Any:
+        return algorithm.step(jax.random.fold_in(rng_key, i), state)[0]
+
+    state = algorithm.init(position, rng_key)
+    return jax.lax.fori_loop(0, num_steps, step, state).position
+
+
 def value_and_score(model: WalkTarget) -> Callable[[PyTree], tuple[Scalar, PyTree]]:
     """The function y -> (log density, score); the log density of a bare score is NaN."""
     if isinstance(model, SmoothedScore) and not isinstance(model, SmoothedEnergy):
