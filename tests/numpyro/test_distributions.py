@@ -15,12 +15,18 @@ from energies.zoo import NAMES, SHAPE, build
 from numpyro import handlers
 from numpyro.infer import MCMC, NUTS, SVI, BarkerMH, Predictive, Trace_ELBO, log_likelihood
 from numpyro.infer.autoguide import AutoNormal
+from numpyro.infer.reparam import TransformReparam
 
 import neb_ppl as neb
-from neb_ppl.numpyro import SmoothedDensity, energy_factor
+from neb_ppl.numpyro import SmoothedDensity, WalkKernel, energy_factor, sample_model
 
 KEY = jax.random.key(0)
 MIXTURE = neb.gaussian_mixture([0.7, 0.3], [[0.0, 0.0], [2.0, 1.0]], [0.1, 0.2], 0.3)
+
+
+# What compiles for long runs always for an exact and a learned energy, for the others when asked.
+QUICK = {"mixture", "network"}
+HEAVY = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
 
 
 def learned(shape=(2,), seed=0):
@@ -75,8 +81,8 @@ def test_handlers(name):
     assert "y" not in handlers.trace(hidden).get_trace()
 
 
-@pytest.mark.parametrize("kernel", [NUTS, BarkerMH])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kernel", [NUTS, BarkerMH, WalkKernel])
+@pytest.mark.parametrize("name", HEAVY)
 def test_mcmc(name, kernel):
     law = density(name)
 
@@ -87,6 +93,37 @@ def test_mcmc(name, kernel):
     mcmc = MCMC(kernel(model), num_warmup=5, num_samples=5, progress_bar=False)
     mcmc.run(KEY, 0.3)
     assert bool(jnp.isfinite(mcmc.get_samples()["y"]).all())
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_svi_and_the_fast_road(name):
+    law = density(name)
+
+    def model(seen):
+        y = numpyro.sample("y", law)
+        numpyro.sample("seen", dist.Normal(y.sum(), 1.0), obs=seen)
+
+    svi = SVI(model, AutoNormal(model), optax.adam(0.01), Trace_ELBO())
+    assert np.isfinite(svi.run(KEY, 2, 0.3, progress_bar=False).losses).all()
+    result = sample_model(
+        KEY, model, neb.GHMC(), args=(0.3,), num_samples=5, num_warmup=20, progress_bar=False
+    )
+    assert np.isfinite(result.x["y"]).all()
+
+
+def test_a_transformed_density_is_reparametrised():
+    """`TransformReparam` samples the smoothed density itself, and moves it afterwards."""
+
+    def model():
+        scale = numpyro.sample("scale", dist.LogNormal(0.0, 0.3))
+        affine = dist.transforms.AffineTransform(1.0, scale)
+        with handlers.reparam(config={"y": TransformReparam()}):
+            numpyro.sample("y", dist.TransformedDistribution(SmoothedDensity(MIXTURE), affine))
+
+    record = handlers.trace(handlers.seed(model, KEY)).get_trace()
+    assert isinstance(record["y_base"]["fn"], SmoothedDensity)
+    moved = 1 + record["scale"]["value"] * record["y_base"]["value"]
+    assert jnp.allclose(record["y"]["value"], moved)
 
 
 def test_svi_finds_the_gaussian():
