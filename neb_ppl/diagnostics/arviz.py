@@ -42,21 +42,25 @@ def to_arviz(
     Returns
     -------
     InferenceData or DataTree
-        ``posterior``: y (a variable for each key of a dict) and x, the jumps, where there are any.
+        ``posterior``: y (a variable for each key of a dict) and x, the jumps, where there are any;
+        of a model, its latent and deterministic sites.
         ``sample_stats``: ``lp`` = -phi(y), ``step_size``, ``diverging``, ``acceptance_rate``,
         ``nonfinite``. Attributes of ``posterior`` say how the draws were made; a nested one is
         JSON, so that everything can be written to netCDF.
     """
     check_result(result)
-    posterior = dict(result.y) if isinstance(result.y, Mapping) else {"y": result.y}
-    if result.x is not None:
-        posterior["x"] = result.x
+    if isinstance(result.x, Mapping):  # of a model: its sites; y are the same unconstrained
+        posterior = dict(result.x)
+    else:
+        posterior = dict(result.y) if isinstance(result.y, Mapping) else {"y": result.y}
+        if result.x is not None:
+            posterior["x"] = result.x
     posterior = {name: np.asarray(draws) for name, draws in posterior.items()}
     event = ("y", "x") if "y" in posterior else tuple(posterior)
     shared = {
         name: [f"event_{i}" for i in range(posterior[name].ndim - 2)]
         for name in posterior
-        if name in event and "y" in posterior
+        if name in event and "y" in posterior and not isinstance(result.x, Mapping)
     }
     _check_dims(posterior, dims or {})
     groups = {

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax.core import Tracer
@@ -35,6 +34,7 @@ class CleanVariable:
     name: str
     y: Event
     energy: SmoothedEnergy
+    looks: list = dataclasses.field(default_factory=list, repr=False)
 
     def observed(self, noise_scale: Any, operator: ArrayLike | None = None) -> dist.Distribution:
         r"""The law of :math:`o = A x + \tau\,\xi`, exact although the model holds y, not x.
@@ -45,14 +45,20 @@ class CleanVariable:
         :math:`\sigma \le \tau / \|A\|`. Then o and x are independent given y, so that the jumps
         of the walk are E[x | o] in mean and, stochastic ones, x given o in law.
 
+        Once for each x, and not in a plate: two observations share the smoothing noise of x, so
+        that they are not independent given y. Stack them into one operator; n looks with the same
+        operator are one look at their mean with ``noise_scale / sqrt(n)``.
+
         Parameters
         ----------
         noise_scale : float or scalar site
-            tau, a standard deviation; at most one for all of o. A latent one needs a prior above
-            `smallest_noise_scale`: below it the density is zero.
+            tau, a standard deviation, one for all of o. A latent one needs a prior that keeps above
+            `smallest_noise_scale`, such as ``TruncatedNormal(0, 1, low=...)``: below it there is no
+            such law, and the density is NaN, which walks reject.
         operator : array, optional
-            A: a boolean array of the event's shape (the entries that are seen), or a matrix
-            ``(m, d)`` on the raveled event. Default: everything is seen.
+            A: a boolean array of the event's shape, True where it is seen (o has the event's shape
+            too; what it holds elsewhere is ignored, but must be finite), or a matrix ``(m, d)`` on
+            the raveled event. Default: everything is seen.
 
         Returns
         -------
@@ -62,12 +68,17 @@ class CleanVariable:
         Raises
         ------
         InvalidArgumentError
-            A noise scale below sigma ||A||.
+            A number below sigma ||A||; a second observation, or one in a plate.
         EventShapeError
             An operator for another event.
         """
+        self._look_once()
+        if jnp.ndim(noise_scale) > 0:
+            raise InvalidArgumentError(
+                f"noise_scale must be one number for all of o; got shape {jnp.shape(noise_scale)}."
+            )
         low = self.smallest_noise_scale(operator)
-        known = not isinstance(noise_scale, Tracer) and not isinstance(low, Tracer)
+        known = not isinstance(noise_scale, jax.Array) and not isinstance(low, Tracer)
         if known and not float(noise_scale) > float(low):
             raise InvalidArgumentError(
                 f"noise_scale must lie above sigma * ||A|| = {float(low):.4g} for {self.name!r}; "
@@ -76,12 +87,13 @@ class CleanVariable:
         mean, matrix = self._forward(operator)
         sigma = self.energy.sigma
         if matrix is None:
+            seen = True if operator is None else jnp.asarray(operator)
             variance = noise_scale**2 - sigma**2
             spread = jnp.sqrt(jnp.where(variance > 0, variance, jnp.nan))
-            return dist.Normal(mean, spread).to_event(mean.ndim)
+            return self._alone(dist.Normal(mean, spread).mask(seen).to_event(mean.ndim))
         identity = jnp.eye(len(matrix), dtype=mean.dtype)
         covariance = noise_scale**2 * identity - sigma**2 * matrix @ matrix.T
-        return dist.MultivariateNormal(mean, covariance)
+        return self._alone(dist.MultivariateNormal(mean, covariance))
 
     def smallest_noise_scale(self, operator: ArrayLike | None = None) -> Scalar:
         """``sigma * ||A||``: noise scales above it are exact."""
@@ -105,6 +117,31 @@ class CleanVariable:
         )
         return bayes_estimator(self.energy, self.y)
 
+    def _look_once(self) -> None:
+        self.looks.append(1)
+        if len(self.looks) > 1:
+            raise InvalidArgumentError(
+                f"{self.name}.observed was called twice. The smoothing noise of {self.name!r} is "
+                "shared by all that is seen of it, so that two observations are not independent "
+                "given y: stack them into one operator, or average repeated looks and divide "
+                "noise_scale by the root of their number."
+            )
+
+    def _alone(self, law: dist.Distribution) -> dist.Distribution:
+        """The same law, which refuses to be repeated in a plate."""
+
+        def expand(batch_shape: tuple[int, ...]) -> dist.Distribution:
+            if tuple(batch_shape) == law.batch_shape:
+                return law
+            raise InvalidArgumentError(
+                f"{self.name}.observed cannot be repeated in a plate {tuple(batch_shape)}: the "
+                "smoothing noise is shared. Stack the observations into one operator, or average "
+                "them and divide noise_scale by the root of their number."
+            )
+
+        law.expand = expand  # pyright: ignore[reportAttributeAccessIssue]
+        return law
+
     def _forward(self, operator: ArrayLike | None) -> tuple[Array, Array | None]:
         """``A y``, and A where it is a matrix."""
         if operator is None:
@@ -113,7 +150,7 @@ class CleanVariable:
         if jnp.result_type(operator) == jnp.bool_:
             if shape != self.y.shape:
                 raise EventShapeError(f"operator is a mask {shape}; the event is {self.y.shape}.")
-            return self.y[np.asarray(operator)], None
+            return self.y, None
         matrix = jnp.asarray(operator, self.y.dtype)
         if matrix.ndim != 2 or shape[1] != self.y.size:
             raise EventShapeError(

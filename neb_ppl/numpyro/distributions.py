@@ -201,6 +201,7 @@ def _walk(
     key_start, key_walk = jax.random.split(rng_key)
     count = math.prod(shape)
     start = start_at_noise(key_start, energy, count, event_shape=event_shape)
+    start = start.astype(jnp.result_type(float))
     algorithm = KineticLangevin().resolve(energy.sigma, 1).algorithm(energy)
     keys = jax.random.split(key_walk, count)
     ends = jax.vmap(lambda key, y: walk_on(algorithm, key, y, num_steps))(keys, start)

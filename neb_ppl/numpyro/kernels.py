@@ -1,6 +1,7 @@
 """Any walk as a NumPyro MCMC kernel."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from numpyro.infer.mcmc import MCMCKernel
 from numpyro.util import is_prng_key
 
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
-from neb_ppl.numpyro.models import ModelPotential, init_at_smoothed, model_potential
+from neb_ppl.numpyro.models import ModelPotential, check_model, init_at_smoothed, model_potential
 from neb_ppl.sampling import SampleResult, engine, faults
 from neb_ppl.sampling.sample import as_pytree, describe
 from neb_ppl.types import Array, Bool, Int, PRNGKey, PyTree, Scalar
@@ -29,7 +30,8 @@ class WalkKernelState(NamedTuple):
     """State of one chain, everything that is adapted included.
 
     ``z``: unconstrained sites; ``potential_energy``, ``accept_prob`` (1 where nothing is
-    rejected), ``mean_accept_prob``, ``step_size``, ``diverging``: for ``extra_fields``;
+    rejected), ``mean_accept_prob``, ``step_size``, ``diverging``, ``nonfinite`` (whether the
+    proposal's energy was not finite): for ``extra_fields``;
     ``kernel``: the walk's own state; ``adaptation``: the walk with its tuning.
     """
 
@@ -40,6 +42,7 @@ class WalkKernelState(NamedTuple):
     mean_accept_prob: Scalar
     step_size: Scalar
     diverging: Bool[Array, ""]
+    nonfinite: Bool[Array, ""]
     kernel: Any
     adaptation: Adaptation
     num_warmup: Int[Array, ""]
@@ -51,7 +54,7 @@ class WalkKernel(MCMCKernel):
 
     Works with every chain method, ``extra_fields``, thinning, ``post_warmup_state`` (bit for bit),
     pickle, and as a block of ``numpyro.infer.Gibbs``. Each chain adapts by itself, as NumPyro's
-    own kernels do; `sample_model` pools all chains, and is faster.
+    own kernels do; `sample_model` pools all chains.
 
     Parameters
     ----------
@@ -63,7 +66,8 @@ class WalkKernel(MCMCKernel):
         None, and is adapted in warm-up where it is left out and the walk accepts or rejects.
     adapt_scale : "auto", "diagonal", "dense" or None
         What is learned of the covariance of z in warm-up: "auto" is dense up to 16 dimensions.
-        Before an unadjusted walk it is learned by as many steps of MALA, at initialisation.
+        Before an unadjusted walk it is learned by as many steps of MALA at initialisation, from
+        all chains that run vectorized.
     init_strategy : callable
         One of NumPyro's; default `init_at_smoothed`.
 
@@ -83,10 +87,12 @@ class WalkKernel(MCMCKernel):
         init_strategy: Callable[..., Any] = init_at_smoothed,
     ):
         if (model is None) == (potential_fn is None):
-            raise InvalidArgumentError("give either a model or a potential_fn, not both.")
+            raise InvalidArgumentError("give exactly one of model and potential_fn.")
+        if model is not None:
+            check_model(model)
         walk = MALA() if walk is None else walk
         faults.check_walk(walk)
-        faults.check_scale(adapt_scale)
+        faults.check_scale(adapt_scale, walk)
         self._model, self._potential_fn = model, potential_fn
         self._walk, self._init_strategy = walk, init_strategy
         self._adapt_scale: Scale | None = adapt_scale
@@ -105,7 +111,7 @@ class WalkKernel(MCMCKernel):
     @property
     def default_fields(self) -> tuple[str, ...]:
         """Collected without being asked for, so that a run can be judged."""
-        return ("z", "diverging", "potential_energy", "accept_prob", "step_size")
+        return ("z", "diverging", "potential_energy", "accept_prob", "step_size", "nonfinite")
 
     def get_diagnostics_str(self, state: WalkKernelState) -> str:
         """Shown beside the progress bar."""
@@ -140,7 +146,11 @@ class WalkKernel(MCMCKernel):
     ) -> WalkKernelState:
         """One step of the walk."""
         step = partial(_step, self._potential(model_args, model_kwargs))
-        return step(state) if is_prng_key(state.rng_key) else jax.vmap(step)(state)
+        if is_prng_key(state.rng_key):
+            return _tune(step(state), state.i < state.num_warmup, _tune_one)
+        # One predicate for all chains: under vmap both branches would run at every step.
+        moved, is_warming = jax.vmap(step)(state), state.i[0] < state.num_warmup[0]
+        return _tune(moved, is_warming, jax.vmap(_tune_one))
 
     def postprocess_fn(
         self, model_args: tuple, model_kwargs: dict[str, Any] | None
@@ -196,6 +206,8 @@ class WalkKernel(MCMCKernel):
                     "init_params must be given with potential_fn: nothing says where to start."
                 )
             given, expected = init_params, getattr(potential, "event_shape", None)
+        dtype = jnp.result_type(float)
+        given = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), given)
         given = jax.tree.map(lambda leaf: leaf[None] if single else leaf, given)
         _check_shapes(given, expected)
         return given
@@ -243,6 +255,7 @@ class WalkKernel(MCMCKernel):
             mean_accept_prob=zero,
             step_size=jnp.asarray(walk.step_size),
             diverging=jnp.zeros((), bool),
+            nonfinite=jnp.zeros((), bool),
             kernel=kernel,
             adaptation=adaptation,
             num_warmup=jnp.asarray(num_warmup, jnp.int32),
@@ -261,7 +274,7 @@ def from_mcmc(mcmc: MCMC) -> SampleResult:
     Returns
     -------
     SampleResult
-        ``y`` and ``x``: latent and deterministic sites. Go on with ``mcmc.post_warmup_state``, not
+        ``x``, and ``y``: latent and deterministic sites. Go on with ``mcmc.post_warmup_state``, not
         with ``result.state``.
 
     Raises
@@ -282,6 +295,7 @@ def from_mcmc(mcmc: MCMC) -> SampleResult:
         "lp": -fields["potential_energy"],
         "step_size": fields["step_size"],
         "diverging": fields["diverging"],
+        "nonfinite": fields["nonfinite"].astype(np.int32),
     }
     if walk.is_adjusted:
         info["acceptance_rate"] = fields["accept_prob"]
@@ -292,32 +306,18 @@ def from_mcmc(mcmc: MCMC) -> SampleResult:
         "num_warmup": mcmc.num_warmup,
         "steps_per_jump": mcmc.thinning,
     }
-    return SampleResult(sites, None, info, state, settings)  # pyright: ignore
+    return SampleResult(sites, sites, info, state, settings)  # pyright: ignore
 
 
 def _step(potential: Any, state: WalkKernelState) -> WalkKernelState:
+    """One step of one chain, with the tuning that it has."""
     rng_key, key = jax.random.split(state.rng_key)
     walk = state.adaptation.walk
+    kernel: Any
     kernel, info = walk(potential).step(key, state.kernel)
     stats = walk.stats(info)
     rate = jnp.asarray(stats.get("acceptance_rate", 1.0), state.accept_prob.dtype)
     is_warming = state.i < state.num_warmup
-
-    def tune(adaptation: Adaptation, kernel: Any) -> tuple[Adaptation, Any]:
-        batch = jax.tree.map(lambda leaf: leaf[None], kernel)
-        adaptation, batch = adapt(adaptation, state.i, batch, rate[None])
-        is_last = state.i == state.num_warmup - 1
-        tuned = jax.tree.map(
-            lambda new, old: jnp.where(is_last, new, old), finish(adaptation), adaptation.walk
-        )
-        adaptation = Adaptation(
-            tuned, adaptation.step, adaptation.recent, adaptation.moments, *adaptation.schedule
-        )
-        return adaptation, jax.tree.map(lambda leaf: leaf[0], batch)
-
-    adaptation, kernel = jax.lax.cond(
-        is_warming, tune, lambda *same: same, state.adaptation, kernel
-    )
     since = jnp.where(is_warming, state.i, state.i - state.num_warmup) + 1
     mean = jnp.where(since == 1, 0.0, state.mean_accept_prob)
     return WalkKernelState(
@@ -326,12 +326,33 @@ def _step(potential: Any, state: WalkKernelState) -> WalkKernelState:
         potential_energy=_energy(potential, kernel),
         accept_prob=rate,
         mean_accept_prob=mean + (rate - mean) / since,
-        step_size=jnp.asarray(adaptation.walk.step_size),
+        step_size=jnp.asarray(walk.step_size),
         diverging=jnp.asarray(stats["diverging"]),
+        nonfinite=jnp.asarray(stats.get("nonfinite", False)),
         kernel=kernel,
-        adaptation=adaptation,
+        adaptation=state.adaptation,
         num_warmup=state.num_warmup,
         rng_key=rng_key,
+    )
+
+
+def _tune(state: WalkKernelState, is_warming: Array, tune: Callable) -> WalkKernelState:
+    """In warm-up, the tuning that follows from the step just made."""
+    return jax.lax.cond(is_warming, tune, lambda same: same, state)
+
+
+def _tune_one(state: WalkKernelState) -> WalkKernelState:
+    made = state.i - 1
+    batch = jax.tree.map(lambda leaf: leaf[None], state.kernel)
+    adaptation, batch = adapt(state.adaptation, made, batch, state.accept_prob[None])
+    is_last = made == state.num_warmup - 1
+    walk = jax.tree.map(
+        lambda new, old: jnp.where(is_last, new, old), finish(adaptation), adaptation.walk
+    )
+    return state._replace(
+        kernel=jax.tree.map(lambda leaf: leaf[0], batch),
+        adaptation=dataclasses.replace(adaptation, walk=walk),
+        step_size=jnp.asarray(walk.step_size),
     )
 
 

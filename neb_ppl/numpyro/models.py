@@ -1,5 +1,6 @@
 """A NumPyro model as a potential: energy on unconstrained space, and a jump back to its sites."""
 
+import dataclasses
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
@@ -17,12 +18,15 @@ from numpyro.infer.util import (
     potential_energy,
     unconstrain_fn,
 )
+from numpyro.primitives import Messenger
 
 from neb_ppl._checks import check_counts, check_key
 from neb_ppl._pytree import static, value
+from neb_ppl.energies.base import SmoothedScore
 from neb_ppl.errors import InvalidArgumentError, StartError
+from neb_ppl.numpyro.constants import Constant, constants_digest, is_array
 from neb_ppl.numpyro.distributions import SmoothedDensity
-from neb_ppl.sampling import SampleResult, sample
+from neb_ppl.sampling import SampleResult, WalkState, sample
 from neb_ppl.types import Array, PRNGKey, PyTree, Scalar
 from neb_ppl.walks import NUTS, Walk
 from neb_ppl.walks.preconditioned import Scale
@@ -30,6 +34,8 @@ from neb_ppl.walks.preconditioned import Scale
 __all__ = ["ModelPotential", "init_at_smoothed", "model_potential", "sample_model"]
 
 Model = Callable[..., Any]
+
+NEEDS_VALUES = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
 
 
 @value
@@ -46,13 +52,17 @@ class ModelPotential:
         Of the model's arguments: leaves, so that new data of the same shapes compile nothing.
     params : dict
         Values of ``numpyro.param`` sites and modules, held fixed.
+    closure : str
+        What the model closes over, as a digest: a function that reads other data than before is
+        another model, although it is the same function.
     """
 
     arrays: list[Array]
     params: dict[str, Any]
     model: Model = static()
-    others: tuple[tuple[int, Hashable], ...] = static()
+    others: tuple[tuple[int, Constant], ...] = static()
     treedef: Any = static()
+    closure: str = static(default="")
 
     def __call__(self, z: dict[str, Array]) -> Scalar:
         """Potential at unconstrained values z, Jacobians included."""
@@ -110,13 +120,13 @@ class ModelPotential:
 
     def prepared(self) -> Model:
         """The model with its params, and one fixed key for what it draws besides sites."""
-        return substitute(self.model, substitute_fn=partial(_fixed, self.params))
+        return _FixedKey(substitute(self.model, data=self.params))
 
     def arguments(self) -> tuple[tuple, dict[str, Any]]:
         """The model's args and kwargs."""
         leaves: list[Any] = list(self.arrays)
         for index, other in self.others:
-            leaves.insert(index, other)
+            leaves.insert(index, other.content)
         return jax.tree.unflatten(self.treedef, leaves)
 
     def _complain(self, z: dict[str, Array]) -> None:
@@ -145,7 +155,8 @@ def model_potential(model: Model, *args: Any, **kwargs: Any) -> ModelPotential:
         Continuous latent sites only.
     args, kwargs
         Its arguments. Arrays, and arrays inside pytrees such as energies, are leaves: others of
-        the same shape compile nothing. Numbers, strings and None are part of the program.
+        the same shape compile nothing. Numbers, strings and None are part of the program, and so
+        are all arrays where the model needs to know their values (``np.unique(groups)``).
 
     Raises
     ------
@@ -153,30 +164,33 @@ def model_potential(model: Model, *args: Any, **kwargs: Any) -> ModelPotential:
         A model without latent sites, with discrete ones, Delta sites or plates that subsample;
         an argument that is neither an array nor hashable.
     """
-    leaves, treedef = jax.tree.flatten((args, kwargs))
-    arrays, others = [], []
-    for index, leaf in enumerate(leaves):
-        if isinstance(leaf, jax.Array | np.ndarray | np.generic):
-            arrays.append(jnp.asarray(leaf))
-        elif isinstance(leaf, Hashable):
-            others.append((index, leaf))
-        else:
-            raise InvalidArgumentError(
-                f"an argument of the model is a {type(leaf).__name__}: expected arrays, pytrees of "
-                "arrays, numbers, strings or None. Let the model close over it instead."
-            )
-    record = trace(
-        substitute(seed(model, jax.random.key(0)), substitute_fn=init_to_uniform)
-    ).get_trace(*args, **kwargs)
+    check_model(model)
+    record = _record(model, args, kwargs)
     _check_sites(record)
     params = {
         name: site["value"] for name, site in record.items() if site["type"] in ("param", "mutable")
     }
-    return ModelPotential(arrays, params, model, tuple(others), treedef)
+    leaves, treedef = jax.tree.flatten((args, kwargs))
+    for leaf in leaves:
+        if not is_array(leaf) and not isinstance(leaf, Hashable):
+            raise InvalidArgumentError(
+                f"an argument of the model is a {type(leaf).__name__}: expected arrays, pytrees of "
+                'arrays, numbers, strings or None. Pass its arrays, such as frame["a"].to_numpy().'
+            )
+    arrays = [jnp.asarray(leaf) for leaf in leaves if is_array(leaf)]
+    others = [(i, Constant(leaf)) for i, leaf in enumerate(leaves) if not is_array(leaf)]
+    potential = ModelPotential(arrays, params, model, tuple(others), treedef)
+    try:
+        program = _program(potential)
+    except NEEDS_VALUES:
+        others = [(i, Constant(leaf)) for i, leaf in enumerate(leaves)]
+        potential = ModelPotential([], params, model, tuple(others), treedef)
+        program = _program(potential)
+    return dataclasses.replace(potential, closure=constants_digest(program))
 
 
 def sample_model(
-    rng_key: PRNGKey,
+    rng_key: PRNGKey | None,
     model: Model,
     walk: Walk | None = None,
     *,
@@ -185,20 +199,21 @@ def sample_model(
     num_chains: int = 4,
     num_samples: int = 1_000,
     num_warmup: int = 1_000,
-    steps_per_jump: int = 1,
+    steps_per_jump: int | None = None,
     adapt_scale: Scale | None = "auto",
     init_strategy: Callable | None = None,
+    initial: WalkState | None = None,
     progress_bar: bool = True,
 ) -> SampleResult:
     """Sample the posterior of a NumPyro model by any walk: `neb_ppl.sample` on its potential.
 
     Chains run together in compiled chunks, the warm-up pooled over them. A second call compiles
-    nothing, nor does one with other data of the same shapes. To go on:
-    ``neb_ppl.sample(None, model_potential(model, *args), None, result.state, ...)``.
+    nothing, nor does one with other data of the same shapes.
 
     Parameters
     ----------
-    rng_key : key
+    rng_key : key or None
+        None only when going on.
     model : callable
     walk : Walk, optional
         Default `NUTS`. Its step size is in coordinates of unit scale, unless `adapt_scale` is None.
@@ -208,6 +223,8 @@ def sample_model(
         As in `neb_ppl.sample`.
     init_strategy : callable, optional
         One of NumPyro's; default `init_at_smoothed`.
+    initial : WalkState, optional
+        ``result.state`` of an earlier run with the same arguments: goes on, as `neb_ppl.sample`.
 
     Returns
     -------
@@ -220,9 +237,23 @@ def sample_model(
     InvalidArgumentError, StartError
         As `model_potential` and `ModelPotential.start`.
     """
-    check_key(rng_key)
+    if not isinstance(args, tuple | list):
+        raise InvalidArgumentError(
+            f"args must be a tuple, such as args=(data,); got a {type(args).__name__}."
+        )
     potential = model_potential(model, *args, **(kwargs or {}))
-    key_start, key_walk = jax.random.split(rng_key)
+    if initial is not None:
+        return sample(
+            rng_key,
+            potential,
+            walk,
+            initial,
+            num_samples=num_samples,
+            steps_per_jump=steps_per_jump,
+            progress_bar=progress_bar,
+        )
+    check_key(rng_key)
+    key_start, key_walk = jax.random.split(rng_key)  # pyright: ignore[reportArgumentType]
     start = potential.start(key_start, num_chains, init_strategy)
     return sample(
         key_walk,
@@ -257,14 +288,50 @@ def _is_smoothed(fn: Any) -> bool:
     return fn is not None
 
 
-def _fixed(params: dict[str, Any], site: dict[str, Any]) -> Any:
-    if site["type"] == "prng_key":
-        return jax.random.key(0)
-    return params.get(site["name"])
+class _FixedKey(Messenger):
+    """One key for ``numpyro.prng_key()``: what is drawn besides sites must not change."""
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "prng_key" and msg["value"] is None:
+            msg["value"] = jax.random.key(0)
+
+
+def _record(model: Model, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """A trace of the model at some values."""
+    seeded = seed(model, jax.random.key(0))
+    return trace(substitute(seeded, substitute_fn=init_to_uniform)).get_trace(*args, **kwargs)
+
+
+def check_model(model: Any) -> None:
+    """A function with NumPyro sites, and not an energy or a walk."""
+    if isinstance(model, SmoothedScore | Walk) or not callable(model):
+        raise InvalidArgumentError(
+            f"model is a {type(model).__name__}; expected a function with numpyro.sample sites. "
+            "Energies are walked on by neb_ppl.sample, or go inside: SmoothedDensity(energy)."
+        )
+
+
+def _latent(record: dict[str, Any]) -> dict[str, Any]:
+    return {n: s for n, s in record.items() if s["type"] == "sample" and not s["is_observed"]}
+
+
+def _program(potential: ModelPotential) -> Any:
+    """All that is computed of a model, its energy and its sites, as a jaxpr."""
+
+    def everything(
+        potential: ModelPotential,
+    ) -> Any:  # a new function: JAX keeps traces of old ones
+        model, (args, kwargs) = potential.prepared(), potential.arguments()
+        record = _record(model, args, kwargs)
+        sites = {name: site["value"] for name, site in _latent(record).items()}
+        z = unconstrain_fn(model, args, kwargs, sites)
+        return potential(z), potential.constrain(z)
+
+    return jax.make_jaxpr(everything)(potential)
 
 
 def _check_sites(record: dict[str, Any]) -> None:
-    latent = {n: s for n, s in record.items() if s["type"] == "sample" and not s["is_observed"]}
+    latent = _latent(record)
     if not latent:
         raise InvalidArgumentError("the model has no latent sample site: nothing to walk on.")
     discrete = [name for name, site in latent.items() if site["fn"].support.is_discrete]
@@ -289,10 +356,7 @@ def _find_start(
     potential: ModelPotential, rng_keys: PRNGKey, init_strategy: Callable
 ) -> tuple[dict[str, Array], Array]:
     model, (args, kwargs) = potential.prepared(), potential.arguments()
-    seeded = substitute(seed(model, rng_keys[0]), substitute_fn=init_to_uniform)
-    record = trace(seeded).get_trace(*args, **kwargs)
-    sites = {n: s["value"] for n, s in record.items() if s["type"] == "sample"}
-    sites = {n: v for n, v in sites.items() if not record[n]["is_observed"]}
+    sites = {name: site["value"] for name, site in _latent(_record(model, args, kwargs)).items()}
     (z, _, _), found = find_valid_initial_params(
         rng_keys,
         model,

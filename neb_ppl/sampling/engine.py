@@ -99,8 +99,12 @@ def chain_keys(rng_key: PRNGKey, num_chains: int) -> PRNGKey:
     return jax.vmap(jax.random.fold_in, (None, 0))(rng_key, jnp.arange(num_chains))
 
 
-def buffer_size(position: PyTree) -> int:
-    """Draws a chunk may hold: a power of two that depends on the shapes alone."""
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(position))
-    fits = max(1, BUFFER_BYTES // (2 * size))
+def buffer_size(model: Any, position: PyTree, jump: Jump | None) -> int:
+    """Draws a chunk may hold: a power of two that depends on the shapes of y and x alone."""
+    x: Any = None
+    if jump is not None:
+        key = jax.random.key(0)
+        x = jax.eval_shape(jax.vmap(lambda y: jump(key, model, y)), position)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((position, x)))
+    fits = max(1, BUFFER_BYTES // size)
     return min(BUFFER_DRAWS, 1 << (fits.bit_length() - 1))

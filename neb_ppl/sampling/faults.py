@@ -13,6 +13,7 @@ from neb_ppl.energies.neural import NoiseConditionalEnergy
 from neb_ppl.errors import EventShapeError, InvalidArgumentError, StartError, WalkError, WalkWarning
 from neb_ppl.types import PyTree
 from neb_ppl.walks.base import Walk, value_and_score
+from neb_ppl.walks.preconditioned import Preconditioned
 
 __all__ = [
     "check_acceptance",
@@ -80,8 +81,12 @@ def check_walk(walk: Any) -> None:
         raise InvalidArgumentError(f"walk must be a walk such as neb_ppl.{name}(); got {walk!r}.")
 
 
-def check_scale(adapt_scale: Any) -> None:
-    """Nothing, or one of the kinds."""
+def check_scale(adapt_scale: Any, walk: Walk) -> None:
+    """Nothing, or one of the kinds, and not on top of a scale that was given."""
+    if adapt_scale is not None and isinstance(walk, Preconditioned):
+        raise InvalidArgumentError(
+            "walk has a scale already: pass adapt_scale=None to keep it, or the walk without it."
+        )
     if adapt_scale not in (None, "auto", "diagonal", "dense"):
         raise InvalidArgumentError(
             f'adapt_scale must be None, "auto", "diagonal" or "dense"; got {adapt_scale!r}.'

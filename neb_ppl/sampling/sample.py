@@ -142,7 +142,7 @@ def _start(
     check_key(rng_key)
     faults.check_walk(walk)
     position = faults.check_start(model, initial)
-    faults.check_scale(adapt_scale)
+    faults.check_scale(adapt_scale, walk)
     num_chains = jax.tree.leaves(position)[0].shape[0]
     size = sum(leaf.size for leaf in jax.tree.leaves(position)) // num_chains
     tuned: Walk = walk
@@ -251,7 +251,7 @@ def _draw(
     progress_bar: bool,
 ) -> tuple[engine.Draws, WalkState, bool]:
     """Chunk after chunk into arrays on the host."""
-    buffer = engine.buffer_size(state.position)
+    buffer = engine.buffer_size(model, state.position, state.jump)
     sigma = float(model.sigma) if hasattr(model, "sigma") else None
     steps_per_jump = int(state.steps_per_jump)
     kept, drawn, accepted = None, 0, 0.0

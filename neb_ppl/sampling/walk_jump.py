@@ -53,7 +53,7 @@ def walk_jump(
     Notes
     -----
     Cost of a step: `steps_per_jump` walk steps. A mean jump is free where the kernel holds the
-    gradient at its position (all but ABOBA), one gradient elsewhere.
+    gradient at its position (all but ABOBA and `Preconditioned`), one gradient elsewhere.
     """
     algorithm = walk(model)
     jump = matched_jump(model) if jump is None else jump

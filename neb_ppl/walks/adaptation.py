@@ -188,8 +188,14 @@ def _scale(moments: Moments) -> Array:
     share = moments.count / (moments.count + PRIOR_DRAWS)
     if covariance.ndim == 1:
         return jnp.sqrt(share * covariance + (1 - share) * PRIOR_VARIANCE)
-    added = (1 - share) * PRIOR_VARIANCE * jnp.eye(len(covariance), dtype=covariance.dtype)
-    return jnp.linalg.cholesky(share * covariance + added)
+    identity = jnp.eye(len(covariance), dtype=covariance.dtype)
+    covariance = share * covariance + (1 - share) * PRIOR_VARIANCE * identity
+    # Correlations beyond what the floats resolve would make the factor NaN, or too small.
+    deviations = jnp.sqrt(jnp.diag(covariance))
+    correlation = covariance / jnp.outer(deviations, deviations)
+    floor = 100 * jnp.finfo(covariance.dtype).eps
+    factor = deviations[:, None] * jnp.linalg.cholesky(correlation + floor * identity)
+    return jnp.where(jnp.isfinite(factor).all(), factor, jnp.diag(deviations))
 
 
 def _windows(num_warmup: int) -> tuple[int, np.ndarray]:

@@ -1,18 +1,22 @@
 """BlackJAX's kernels as walks: the only place that knows their keywords."""
 
 import abc
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import blackjax
 import jax
 import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
 
+from neb_ppl._checks import check_counts
 from neb_ppl._pytree import static, value
 from neb_ppl.types import Array, PRNGKey, PyTree, Scalar
 from neb_ppl.walks.base import Walk, WalkTarget, logdensity
 
 __all__ = ["GHMC", "HMC", "MALA", "MCLMC", "NUTS", "BlackJAXWalk"]
+
+
+JITTER = 0.2
 
 
 class BlackJAXWalk(Walk):
@@ -22,6 +26,10 @@ class BlackJAXWalk(Walk):
     def kernel(self, logdensity_fn: Any, unit_mass: Array) -> SamplingAlgorithm:
         """BlackJAX's algorithm; `unit_mass` is a vector of ones, one for each dimension."""
 
+    def jittered(self, rng_key: PRNGKey) -> Self:
+        """The walk of this step; tuning values may be drawn, independently of the state."""
+        return self
+
     def algorithm(self, model: WalkTarget) -> SamplingAlgorithm:
         """BlackJAX's own algorithm on minus the energy."""
         logdensity_fn = logdensity(model)
@@ -30,7 +38,8 @@ class BlackJAXWalk(Walk):
             return self.kernel(logdensity_fn, _ones(position)).init(position, rng_key)
 
         def step(rng_key: PRNGKey, state: Any) -> tuple[Any, Any]:
-            return self.kernel(logdensity_fn, _ones(state.position)).step(rng_key, state)
+            kernel = self.jittered(rng_key).kernel(logdensity_fn, _ones(state.position))
+            return kernel.step(rng_key, state)
 
         return SamplingAlgorithm(init, step)
 
@@ -83,6 +92,11 @@ class HMC(BlackJAXWalk):
         Leapfrog step; default sigma * d**(-1/4), adapted in warm-up to an acceptance of .8.
     num_integration_steps : int
         Leapfrogs a step: gradients a step.
+
+    Notes
+    -----
+    Every step draws its leapfrog within 20 % of `step_size`: a trajectory of fixed length can come
+    back to where it began, or to its mirror image, for ever (Neal 2011, section 5.4.2.2).
     """
 
     target_acceptance: ClassVar[float | None] = 0.8
@@ -92,6 +106,17 @@ class HMC(BlackJAXWalk):
     def defaults(self, sigma: Scalar, size: int) -> dict[str, Any]:
         """The optimal-scaling law of d."""
         return {"step_size": sigma * size ** (-1 / 4)}
+
+    def validate(self) -> None:
+        """A whole number of leapfrogs too."""
+        super().validate()
+        check_counts(num_integration_steps=self.num_integration_steps)
+
+    def jittered(self, rng_key: PRNGKey) -> Self:
+        """A leapfrog within 20 % of the step size."""
+        key = jax.random.fold_in(rng_key, 1)
+        factor = jax.random.uniform(key, (), self.step_size.dtype, 1 - JITTER, 1 + JITTER)
+        return self.with_step_size(factor * self.step_size)
 
     def kernel(self, logdensity_fn: Any, unit_mass: Array) -> SamplingAlgorithm:
         """BlackJAX's ``hmc``."""
@@ -117,6 +142,11 @@ class NUTS(BlackJAXWalk):
     def defaults(self, sigma: Scalar, size: int) -> dict[str, Any]:
         """As for HMC."""
         return {"step_size": sigma * size ** (-1 / 4)}
+
+    def validate(self) -> None:
+        """A whole number of doublings too."""
+        super().validate()
+        check_counts(max_num_doublings=self.max_num_doublings)
 
     def kernel(self, logdensity_fn: Any, unit_mass: Array) -> SamplingAlgorithm:
         """BlackJAX's ``nuts``."""

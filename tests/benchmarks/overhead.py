@@ -55,7 +55,7 @@ def chunk(energy, walk, chains: int, steps: int):
             first,
             *counts,
             jump=neb.mean_jump,
-            buffer=engine.buffer_size(y),
+            buffer=engine.buffer_size(energy, y, neb.mean_jump),
         )  # fmt: skip
     )
 

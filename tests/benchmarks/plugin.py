@@ -60,9 +60,10 @@ def overheads(chains: list[int], rounds: int) -> list[dict]:
             keys = jax.random.split(jax.random.key(3), count)
             begun = kernel.init(keys, 0, None, args, {})
             draws = jnp.asarray(STEPS // STEPS_PER_DRAW), jnp.asarray(STEPS_PER_DRAW)
+            buffer = engine.buffer_size(potential, z, potential.jump)
             chunk = partial(
                 engine.draw_chunk, potential, scaled, states, jax.random.key(3), jnp.asarray(0),
-                *draws, jump=potential.jump, buffer=engine.buffer_size(z),
+                *draws, jump=potential.jump, buffer=buffer,
             )  # fmt: skip
             seconds = paired(
                 {

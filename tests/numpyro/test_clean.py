@@ -8,6 +8,7 @@ import numpyro.distributions as dist
 import pytest
 from gates.oracles import effective_size, mixture
 
+import neb_ppl as neb
 from neb_ppl.errors import ApproximationWarning, EventShapeError, InvalidArgumentError
 from neb_ppl.numpyro import SmoothedDensity, sample_clean, sample_model
 
@@ -42,13 +43,13 @@ def exact_moments(matrix):
     return np.concatenate([weights @ means, weights @ second])
 
 
-def draws(observe, jump_key=KEY):
+def draws(observe, jump_key=KEY, seen=SEEN):
     def model(seen):
         x = sample_clean("x", ENERGY)
         numpyro.sample("seen", observe(x), obs=seen)
 
     result = sample_model(
-        KEY, model, args=(SEEN,), num_chains=16, num_samples=1_000, progress_bar=False
+        KEY, model, args=(seen,), num_chains=16, num_samples=1_000, progress_bar=False
     )
     return result, np.asarray(SmoothedDensity(ENERGY).jump(result.x["x_y"], jump_key))
 
@@ -67,7 +68,8 @@ def test_the_split_is_exact(operator):
     the same two moments.
     """
     matrix = np.eye(3)[MASK] if operator is MASK else MATRIX.astype(np.float64)
-    result, x = draws(lambda clean: clean.observed(NOISE, operator))
+    seen = jnp.array([0.6, 99.0, -0.3]) if operator is MASK else SEEN
+    result, x = draws(lambda clean: clean.observed(NOISE, operator), seen=seen)
     assert (np.abs(z_scores(x, matrix)) < 5).all()
     assert (np.abs(z_scores(np.asarray(result.x["x"]), matrix))[:3] < 5).all()
     assert (z_scores(np.asarray(result.x["x"]), matrix)[3:] < -5).any()
@@ -85,15 +87,47 @@ def test_neither_y_nor_the_jump_would_be_exact():
         draws(lambda clean: dist.Normal(MATRIX @ clean.x, NOISE).to_event(1))
 
 
-def test_an_unknown_noise_scale_keeps_above_its_bound():
-    def model(seen):
-        x = sample_clean("x", ENERGY)
-        low = x.smallest_noise_scale(MATRIX)
-        noise = numpyro.sample("noise", dist.TruncatedNormal(0.0, 1.0, low=low))
-        numpyro.sample("seen", x.observed(noise, MATRIX), obs=seen)
+def test_an_unknown_noise_scale_is_exact_too():
+    """x ~ N(0, 1) in one dimension, noise above sigma: both posteriors by quadrature, abs z < 5."""
+    energy = neb.gaussian_mixture([1.0], [[0.0]], [1.0], SIGMA)
 
-    result = sample_model(KEY, model, args=(SEEN,), num_samples=300, progress_bar=False)
-    assert float(result.x["noise"].min()) > SIGMA * np.linalg.norm(MATRIX, 2)
+    def model(seen):
+        x = sample_clean("x", energy)
+        low = x.smallest_noise_scale()
+        noise = numpyro.sample("noise", dist.TruncatedNormal(0.0, 1.0, low=low))
+        numpyro.sample("seen", x.observed(noise), obs=seen)
+
+    result = sample_model(
+        KEY, model, args=(jnp.array([2.0]),), num_chains=16, adapt_scale="diagonal",
+        progress_bar=False,
+    )  # fmt: skip
+    x = SmoothedDensity(energy).jump(result.x["x_y"], KEY)[..., 0]
+    noise = result.x["noise"]
+    columns = np.stack([x, x**2, noise, noise**2], axis=-1).astype(np.float64)
+    xs, taus = np.linspace(-6, 6, 1_001)[:, None], np.linspace(SIGMA, 6, 2_001)[None]
+    weight = np.exp(-0.5 * (xs**2 + taus**2 + ((2 - xs) / taus) ** 2)) / taus
+    weight /= weight.sum()
+    truth = [(weight * f).sum() for f in (xs, xs**2, taus, taus**2)]
+    error = columns.std(axis=(0, 1)) / np.sqrt(effective_size(columns))
+    assert (np.abs((columns.mean(axis=(0, 1)) - truth) / error) < 5).all()
+
+
+def test_repeated_looks_are_refused():
+    """Five looks at one x share its smoothing noise: they would not be exact one by one."""
+
+    def twice(seen):
+        x = sample_clean("x", ENERGY)
+        numpyro.sample("first", x.observed(NOISE), obs=seen)
+        numpyro.sample("second", x.observed(NOISE), obs=seen)
+
+    def plate(seen):
+        law = sample_clean("x", ENERGY).observed(NOISE)
+        with numpyro.plate("looks", 5):
+            numpyro.sample("seen", law, obs=seen)
+
+    for model, told in ((twice, "called twice"), (plate, "in a plate")):
+        with pytest.raises(InvalidArgumentError, match=told):
+            sample_model(KEY, model, args=(jnp.zeros(3),), progress_bar=False)
 
 
 def test_what_is_refused():

@@ -66,12 +66,55 @@ def test_nuts_and_a_factor_have_it():
 
 
 def test_a_block_of_gibbs_has_it():
-    """Our walk on y, NUTS on the gain; and the other way round."""
-    for walked, rest in (("y", "gain"), ("gain", "y")):
-        blocks = [(WalkKernel(model, walk=neb.MALA()), [walked]), (NUTS(model), [rest])]
-        run = mcmc(Gibbs(blocks), method=jax.vmap, samples=6_000)
+    """Two walks of ours, and one beside NUTS."""
+    walked = [(WalkKernel(model, walk=neb.MALA()), [site]) for site in ("y", "gain")]
+    for blocks in (walked, [walked[0], (NUTS(model), ["gain"])]):
+        run = mcmc(Gibbs(blocks), method=jax.vmap, chains=16, samples=4_000, thinning=2)
         run.run(KEY, SEEN)
         assert (np.abs(by_chain(run)) < 5).all()
+
+
+def test_a_block_that_is_not_refreshed_is_seen(monkeypatch):
+    """The mutant: energies and gradients of the other block's old values."""
+    monkeypatch.setattr(WalkKernel, "refresh", lambda self, state, *_: state)
+    blocks = [(WalkKernel(model, walk=neb.MALA()), [site]) for site in ("y", "gain")]
+    run = mcmc(Gibbs(blocks), method=jax.vmap, chains=16, samples=4_000, thinning=2)
+    run.run(KEY, SEEN)
+    assert (np.abs(by_chain(run)) > 5).any()
+
+
+@pytest.mark.parametrize("walk", [neb.MALA(), neb.GHMC(), neb.NUTS()], ids=str)
+def test_nothing_is_adapted_after_warm_up(walk):
+    """One step size and one scale a chain over all draws, and after going on."""
+    run = mcmc(WalkKernel(model, walk=walk), warmup=200, samples=50)
+    fields = ("adaptation.walk.scale",)
+    run.run(KEY, SEEN, extra_fields=fields)
+    first = run.get_extra_fields(group_by_chain=True)
+    run.post_warmup_state = run.last_state
+    run.run(run.last_state.rng_key, SEEN, extra_fields=fields)
+    second = run.get_extra_fields(group_by_chain=True)
+    for name in ("step_size", *fields):
+        both = np.concatenate([first[name], second[name]], axis=1)
+        assert (both == both[:, :1]).all()
+        assert len(np.unique(both[:, 0])) > 1
+
+
+@pytest.mark.parametrize("walk", [neb.MALA(), neb.GHMC(), neb.KineticLangevin(0.1)], ids=str)
+def test_refresh_evaluates_anew_and_does_not_move(walk):
+    """What Gibbs asks for when another block has moved: here, other data."""
+    kernel = WalkKernel(model, walk=walk, adapt_scale="diagonal")
+    old = kernel.init(KEY, 0, None, (SEEN,), {})
+    new = kernel.refresh(old, (SEEN + 2,), {})
+    potential = neb.numpyro.model_potential(model, SEEN + 2)
+    assert jnp.allclose(new.potential_energy, potential(old.z))
+    assert not jnp.allclose(old.potential_energy, new.potential_energy)
+    fresh = old.adaptation.walk(potential).init(old.z, KEY)
+    assert jnp.allclose(new.kernel.logdensity, fresh.logdensity)
+    gradients = [state.inner.logdensity_grad for state in (new.kernel, fresh, old.kernel)]
+    assert jnp.allclose(gradients[0], gradients[1])
+    assert not jnp.allclose(gradients[0], gradients[2])
+    momenta = [getattr(state.kernel.inner, "momentum", 0) for state in (old, new)]
+    assert jnp.array_equal(*momenta) and jax.tree.all(jax.tree.map(jnp.array_equal, old.z, new.z))
 
 
 def test_a_potential_function():
@@ -103,7 +146,7 @@ def test_fields_arviz_and_diagnose():
     run = mcmc(WalkKernel(model, walk=neb.MALA()), samples=200)
     run.run(KEY, SEEN, extra_fields=("mean_accept_prob", "adaptation.walk.scale"))
     fields = run.get_extra_fields(group_by_chain=True)
-    assert fields["adaptation.walk.scale"].shape == (2, 200, 3)
+    assert fields["adaptation.walk.scale"].shape == (2, 200, 3, 3)
     result = from_mcmc(run)
     potential = neb.numpyro.model_potential(model, SEEN)
     z = {"y": result.y["y"][0, 3], "gain": np.log(result.y["gain"][0, 3])}
@@ -127,7 +170,7 @@ def test_warm_up_reaches_the_target():
 
 def test_what_is_refused():
     score = neb.from_score(lambda y: -y, 0.3, event_shape=(2,))
-    with pytest.raises(InvalidArgumentError, match="either a model or a potential_fn"):
+    with pytest.raises(InvalidArgumentError, match="exactly one of model and potential_fn"):
         WalkKernel()
     with pytest.raises(
         InvalidArgumentError, match=r"walk must be a walk such as neb_ppl\.MALA\(\)"
