@@ -27,24 +27,26 @@ class Constant:
 
 
 def constants_digest(program: Any) -> str:
-    """Digest of the numbers in a traced program: arrays, literals and settings of operations.
+    """Digest of a traced program: operations, what they work on, arrays, literals and settings.
 
-    Two traces of one function have the same digest if and only if they compute the same, whatever
-    the function reads from outside. Cost: the bytes of its constants, hashed.
+    Two traces of one function differ in it where the function read other things from outside.
+    Cost: the bytes of its constants, hashed.
     """
     sha = hashlib.sha256()
 
     def read(jaxpr: Any) -> None:
+        order = {var: i for i, var in enumerate([*jaxpr.constvars, *jaxpr.invars])}
         for equation in jaxpr.eqns:
             sha.update(equation.primitive.name.encode())
             for operand in equation.invars:
-                if hasattr(operand, "val"):
-                    sha.update(_digest(operand.val).encode())
+                known = hasattr(operand, "val")
+                sha.update((_digest(operand.val) if known else str(order[operand])).encode())
             for name, setting in sorted(equation.params.items()):
                 if _is_plain(setting):
                     sha.update(f"{name}={setting}".encode())
             for inner in jaxprs_in_params(equation.params):
                 read(inner)
+            order |= {var: len(order) + i for i, var in enumerate(equation.outvars)}
 
     for constant in program.consts:
         sha.update(_digest(constant).encode())
