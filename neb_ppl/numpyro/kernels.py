@@ -59,11 +59,11 @@ class WalkKernel(MCMCKernel):
     Parameters
     ----------
     model : callable, optional
-    potential_fn : callable, optional
-        Instead of a model: an energy, or any potential; `init_params` are then required.
     walk : Walk
         Default `MALA`. Its step size is in coordinates of unit scale, unless `adapt_scale` is
         None, and is adapted in warm-up where it is left out and the walk accepts or rejects.
+    potential_fn : callable, optional
+        Instead of a model: an energy, or any potential; `init_params` are then required.
     adapt_scale : "auto", "diagonal", "dense" or None
         What is learned of the covariance of z in warm-up: "auto" is dense up to 16 dimensions.
         Before an unadjusted walk it is learned by as many steps of MALA at initialisation, from
@@ -80,9 +80,9 @@ class WalkKernel(MCMCKernel):
     def __init__(
         self,
         model: Callable[..., Any] | None = None,
+        walk: Walk | None = None,
         *,
         potential_fn: Callable[[Any], Any] | None = None,
-        walk: Walk | None = None,
         adapt_scale: Scale | None = "auto",
         init_strategy: Callable[..., Any] = init_at_smoothed,
     ):
