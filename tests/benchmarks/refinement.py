@@ -73,7 +73,7 @@ def main() -> None:
     started = time.perf_counter()
     after, _ = neb.refine(
         jax.random.key(options.key), before, x, num_steps=options.num_steps,
-        loss=neb.ContrastiveLoss(**given),
+        loss=neb.ContrastiveLoss(**({"num_chains": 32} | given)),
     )  # fmt: skip
     seconds = time.perf_counter() - started
     if options.save:
