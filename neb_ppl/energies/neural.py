@@ -176,6 +176,14 @@ def noise_conditional(
     )
 
 
+def check_one_level(model: object, use: str, name: str = "energy") -> None:
+    """Refuse a range of noise levels where one is meant."""
+    if isinstance(model, NoiseConditionalEnergy):
+        raise InvalidArgumentError(
+            f"{name} is a {type(model).__name__}: {use} one of its levels, {name}.at(sigma)."
+        )
+
+
 def unknown_energies() -> Float[Array, " 3"]:
     """`NeuralEnergy.data_energy` before training."""
     return jnp.full(3, jnp.nan, jnp.result_type(float))

@@ -29,6 +29,8 @@ class CleanVariable:
     y : array, shape ``(*event,)``
         The latent site that is sampled, ``name + "_y"``.
     energy : SmoothedEnergy
+    looks : list
+        One entry for each call of `observed`: there may be one.
     """
 
     name: str

@@ -14,8 +14,8 @@ from numpyro.distributions.mixtures import MixtureGeneral
 
 from neb_ppl._checks import check_counts, check_key
 from neb_ppl.energies.base import SmoothedEnergy, check_event
-from neb_ppl.energies.neural import NoiseConditionalEnergy
-from neb_ppl.errors import EventShapeError, InvalidArgumentError, NotAnEnergyError
+from neb_ppl.energies.neural import check_one_level
+from neb_ppl.errors import EventShapeError, NotAnEnergyError
 from neb_ppl.estimators import bayes_estimator, stochastic_jump
 from neb_ppl.types import Array, Event, PRNGKey
 from neb_ppl.walks import KineticLangevin, start_at_noise
@@ -163,10 +163,7 @@ def energy_factor(name: str, energy: SmoothedEnergy, y: Event) -> None:
 
 def _event_shape(energy: Any, asked: tuple[int, ...] | None) -> tuple[int, ...]:
     """The event shape, once it is sure that there is an energy of one noise level."""
-    if isinstance(energy, NoiseConditionalEnergy):
-        raise InvalidArgumentError(
-            f"energy is a {type(energy).__name__}: take one of its levels, energy.at(sigma)."
-        )
+    check_one_level(energy, "take")
     if not isinstance(energy, SmoothedEnergy):
         raise NotAnEnergyError(
             f"energy is a {type(energy).__name__}, which has no log density; expected an energy, "

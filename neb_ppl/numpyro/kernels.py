@@ -193,13 +193,14 @@ class WalkKernel(MCMCKernel):
     ) -> PyTree:
         """Start positions, chains along the first axis."""
         if isinstance(potential, ModelPotential):
-            found = potential.start_at(keys, self._init_strategy)
             if init_params is None:
-                return found
+                return potential.start_at(keys, self._init_strategy)
             given = init_params
             if GIBBS_SITES_KWARG in kwargs:  # Gibbs gives constrained values
                 given = potential.unconstrain(given)
-            expected = {name: leaf.shape[1:] for name, leaf in found.items()}
+            # A new function each time: JAX keeps the traces of old ones.
+            shapes = jax.eval_shape(lambda p: p.somewhere(), potential)
+            expected = {name: leaf.shape for name, leaf in shapes.items()}
         else:
             if init_params is None:
                 raise InvalidArgumentError(

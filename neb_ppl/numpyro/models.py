@@ -118,6 +118,11 @@ class ModelPotential:
             self._complain(jax.tree.map(lambda leaf: leaf[jnp.argmin(found)], z))
         return z
 
+    def somewhere(self) -> dict[str, Array]:
+        """A z of the right structure; nothing is said of its density."""
+        record = _record(self.prepared(), *self.arguments())
+        return self.unconstrain({name: site["value"] for name, site in _latent(record).items()})
+
     def prepared(self) -> Model:
         """The model with its params, and one fixed key for what it draws besides sites."""
         return _FixedKey(substitute(self.model, data=self.params))
@@ -318,13 +323,9 @@ def _latent(record: dict[str, Any]) -> dict[str, Any]:
 def _program(potential: ModelPotential) -> Any:
     """All that is computed of a model, its energy and its sites, as a jaxpr."""
 
-    def everything(
-        potential: ModelPotential,
-    ) -> Any:  # a new function: JAX keeps traces of old ones
-        model, (args, kwargs) = potential.prepared(), potential.arguments()
-        record = _record(model, args, kwargs)
-        sites = {name: site["value"] for name, site in _latent(record).items()}
-        z = unconstrain_fn(model, args, kwargs, sites)
+    # A new function each time: JAX keeps the traces of old ones.
+    def everything(potential: ModelPotential) -> Any:
+        z = potential.somewhere()
         return potential(z), potential.constrain(z)
 
     return jax.make_jaxpr(everything)(potential)
@@ -356,13 +357,12 @@ def _find_start(
     potential: ModelPotential, rng_keys: PRNGKey, init_strategy: Callable
 ) -> tuple[dict[str, Array], Array]:
     model, (args, kwargs) = potential.prepared(), potential.arguments()
-    sites = {name: site["value"] for name, site in _latent(_record(model, args, kwargs)).items()}
     (z, _, _), found = find_valid_initial_params(
         rng_keys,
         model,
         init_strategy=init_strategy,
         model_args=args,
         model_kwargs=kwargs,
-        prototype_params=unconstrain_fn(model, args, kwargs, sites),
+        prototype_params=potential.somewhere(),
     )
     return z, found

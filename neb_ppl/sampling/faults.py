@@ -9,7 +9,7 @@ import numpy as np
 
 from neb_ppl.data.checks import warn_outside_range
 from neb_ppl.energies.base import SmoothedEnergy, SmoothedScore
-from neb_ppl.energies.neural import NoiseConditionalEnergy
+from neb_ppl.energies.neural import check_one_level
 from neb_ppl.errors import EventShapeError, InvalidArgumentError, StartError, WalkError, WalkWarning
 from neb_ppl.types import PyTree
 from neb_ppl.walks.base import Walk, value_and_score
@@ -63,10 +63,7 @@ def check_start(model: Any, position: PyTree) -> PyTree:
 
 def check_model(model: Any) -> None:
     """Something to walk on: not a walk, and not many noise levels at once."""
-    if isinstance(model, NoiseConditionalEnergy):
-        raise InvalidArgumentError(
-            "model is a NoiseConditionalEnergy: walk on one of its levels, model.at(sigma)."
-        )
+    check_one_level(model, "walk on", name="model")
     if isinstance(model, Walk) or not (callable(model) or isinstance(model, SmoothedScore)):
         raise InvalidArgumentError(
             "model must be an energy, a score, or a function position -> potential; got "

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.energies.networks import UNet, default_network
-from neb_ppl.energies.neural import NoiseConditionalEnergy
-from neb_ppl.errors import InvalidArgumentError, NotAnEnergyError
+from neb_ppl.energies.neural import check_one_level
+from neb_ppl.errors import NotAnEnergyError
 from neb_ppl.estimators import smooth
 from neb_ppl.training.loop import fit
 from neb_ppl.training.losses import denoising_loss
@@ -153,10 +153,7 @@ def refine(
     -----
     Cost of a step: that of `fit`, and ``num_chains * steps`` gradients.
     """
-    if isinstance(energy, NoiseConditionalEnergy):
-        raise InvalidArgumentError(
-            f"energy is a {type(energy).__name__}: refine one of its levels, energy.at(sigma)."
-        )
+    check_one_level(energy, "refine")
     if not isinstance(energy, SmoothedEnergy):
         raise NotAnEnergyError(
             f"refine compares energies, and {type(energy).__name__} has none: learn an energy "

@@ -62,11 +62,6 @@ class Adaptation:
     slow: Int[Array, ""]
     ends: Int[Array, " w"]
 
-    @property
-    def schedule(self) -> tuple[Array, Array]:
-        """What does not change."""
-        return self.slow, self.ends
-
 
 def start_adaptation(
     walk: Walk, num_chains: int, num_warmup: int, *, step_size: bool, scale: bool
@@ -164,9 +159,14 @@ def _end_window(adaptation: Adaptation, states: Any) -> tuple[Adaptation, Any]:
             lambda new, old: jnp.asarray(new, old.dtype), _dual_averaging(walk)[0](begin), step
         )
         walk = walk.with_step_size(jnp.asarray(begin, walk.step_size.dtype))
-    moments = jax.tree.map(jnp.zeros_like, moments)
-    recent = jnp.ones_like(adaptation.recent)
-    return Adaptation(walk, step, recent, moments, *adaptation.schedule), states
+    adaptation = dataclasses.replace(
+        adaptation,
+        walk=walk,
+        step=step,
+        recent=jnp.ones_like(adaptation.recent),
+        moments=jax.tree.map(jnp.zeros_like, moments),
+    )
+    return adaptation, states
 
 
 def _grow(moments: Moments, y: Array) -> Moments:
