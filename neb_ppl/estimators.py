@@ -1,12 +1,18 @@
 """From y back to x: the Bayes estimator, its covariance, and the jumps made of them."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from neb_ppl._noise import standard_normal
-from neb_ppl.energies.base import SmoothedEnergy, SmoothedScore, check_event
+from neb_ppl.energies.base import (
+    ConditionedEnergy,
+    SmoothedEnergy,
+    SmoothedScore,
+    check_event,
+)
 from neb_ppl.errors import InvalidArgumentError, NotAnEnergyError
 from neb_ppl.types import Array, Event, Float, Int, PRNGKey, Scalar
 
@@ -14,6 +20,8 @@ __all__ = [
     "Jump",
     "JumpNoise",
     "bayes_estimator",
+    "covariance_product",
+    "covariance_root",
     "jump_noise",
     "mean_jump",
     "posterior_covariance",
@@ -72,6 +80,8 @@ def bayes_estimator(model: SmoothedScore, y: Event, *, score: Event | None = Non
 
     .. math:: E[X | Y = y] = y + \sigma^2 \nabla_y \log p_\sigma(y)
 
+    Of a posterior (`neb_ppl.posterior_energy`) it is the mean that belongs to the posterior.
+
     Parameters
     ----------
     model : SmoothedScore
@@ -94,6 +104,8 @@ def bayes_estimator(model: SmoothedScore, y: Event, *, score: Event | None = Non
     Cost: one gradient, or none. Source: Robbins (1956), Miyasawa (1961).
     """
     check_event(model, y)
+    if isinstance(model, ConditionedEnergy):
+        return model.clean_mean(y)
     score = model.score(y) if score is None else score
     return y + model.sigma**2 * score
 
@@ -107,9 +119,15 @@ def posterior_covariance(energy: SmoothedEnergy, y: Event) -> Float[Array, "d d"
     `jump_noise` counts. Cost: d Hessian-vector products; (d, d) numbers. Source: Miyasawa (1961).
     """
     _require_energy(energy, "posterior_covariance")
+    if isinstance(energy, ConditionedEnergy):
+        raise InvalidArgumentError(
+            f"posterior_covariance is of X given y alone; {type(energy).__name__} is conditioned "
+            "on data as well. Take its prior, or the covariance of stochastic jumps."
+        )
     check_event(energy, y)
+    _, _, product = covariance_product(energy, y)
     basis = jnp.eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape)
-    products = jax.vmap(lambda v: _covariance_product(energy, y)(v).ravel())(basis)
+    products = jax.vmap(lambda v: product(v).ravel())(basis)
     return 0.5 * (products + products.T)
 
 
@@ -193,28 +211,51 @@ def jump_noise(
     """
     _require_energy(energy, "jump_noise")
     check_event(energy, y)
-    z = jax.random.normal(rng_key, (y.size,), y.dtype)
+    if isinstance(energy, ConditionedEnergy):
+        return JumpNoise(*energy.clean_noise(rng_key, y))
+    z = jax.random.normal(rng_key, (1, y.size), y.dtype)
+    noise, num_clamped, lowest = covariance_root(
+        energy, y, z, dense_size=dense_size, lanczos_steps=lanczos_steps
+    )
+    return JumpNoise(noise.reshape(y.shape), num_clamped, lowest)
+
+
+def covariance_root(
+    energy: SmoothedEnergy,
+    y: Event,
+    z: Float[Array, "k d"],
+    *,
+    dense_size: int = DENSE_SIZE,
+    lanczos_steps: int = LANCZOS_STEPS,
+) -> tuple[Float[Array, "k d"], Int[Array, ""], Scalar]:
+    r""":math:`C^{1/2} z` for each row z, with what `JumpNoise` counts; see `jump_noise`."""
     unit = energy.sigma**2
     if y.size <= dense_size:
         eigenvalues, vectors = jnp.linalg.eigh(posterior_covariance(energy, y) / unit)
         root, clamped = _clamped_root(eigenvalues)
-        noise = vectors @ (root * (vectors.T @ z))
-    else:
-        product = _covariance_product(energy, y)
+        noise = ((z @ vectors) * root) @ vectors.T
+        return energy.sigma * noise, jnp.sum(clamped), jnp.min(eigenvalues)
+    _, _, product = covariance_product(energy, y)
+
+    def one(z: Float[Array, " d"]) -> tuple[Array, Array, Array]:
         eigenvalues, vectors, basis = _lanczos(
             lambda v: product(v.reshape(y.shape)).ravel() / unit, z, lanczos_steps
         )
         root, clamped = _clamped_root(eigenvalues)
         noise = basis.T @ (vectors @ (root * vectors[0])) * jnp.linalg.norm(z)
-    return JumpNoise(
-        (energy.sigma * noise).reshape(y.shape), jnp.sum(clamped), jnp.min(eigenvalues)
-    )
+        return noise, jnp.sum(clamped), jnp.min(eigenvalues)
+
+    noise, clamped, lowest = jax.vmap(one)(z)
+    return energy.sigma * noise, jnp.max(clamped), jnp.min(lowest)
 
 
-def _covariance_product(energy: SmoothedEnergy, y: Event):
-    """The linear map v -> C v, the gradient linearised once."""
-    _, hessian_product = jax.linearize(jax.grad(energy), y)
-    return lambda v: energy.sigma**2 * (v - energy.sigma**2 * hessian_product(v))
+def covariance_product(
+    energy: SmoothedEnergy, y: Event
+) -> tuple[Scalar, Event, Callable[[Event], Event]]:
+    """Energy and gradient at y, and the map ``v -> C v``: the gradient linearised once."""
+    unit = energy.sigma**2
+    (phi, gradient), product = jax.linearize(jax.value_and_grad(energy), y)
+    return phi, gradient, lambda v: unit * (v - unit * product(v)[1])
 
 
 def _clamped_root(eigenvalues: Array) -> tuple[Array, Array]:

@@ -9,9 +9,9 @@ import numpy as np
 from jax.core import Tracer
 
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
-from neb_ppl.types import Array, Event, Scalar
+from neb_ppl.types import Array, Event, Int, PRNGKey, Scalar
 
-__all__ = ["SmoothedEnergy", "SmoothedScore"]
+__all__ = ["ConditionedEnergy", "SmoothedEnergy", "SmoothedScore"]
 
 
 class SmoothedScore(abc.ABC):
@@ -64,6 +64,23 @@ class SmoothedEnergy(SmoothedScore):
     def score(self, y: Event) -> Event:
         r"""Score :math:`-\nabla\phi(y)`. Cost: one gradient of the energy."""
         return -jax.grad(self)(y)
+
+
+class ConditionedEnergy(SmoothedEnergy):
+    r"""An energy of y given data, together with the way from y to x that belongs to it.
+
+    Its score is that of y given the data, and :math:`y + \sigma^2\,score` is in general **not** the
+    clean variable: every jump asks the energy itself, so that a walk's target and its jump cannot
+    be mixed.
+    """
+
+    @abc.abstractmethod
+    def clean_mean(self, y: Event) -> Event:
+        """Mean of the clean variable given y and the data."""
+
+    @abc.abstractmethod
+    def clean_noise(self, rng_key: PRNGKey, y: Event) -> tuple[Event, Int[Array, ""], Scalar]:
+        """What a draw adds to the mean: see `neb_ppl.estimators.JumpNoise` for the three."""
 
 
 def check_sigma(sigma: float | Array, name: str = "sigma") -> Array:

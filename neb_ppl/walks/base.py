@@ -72,6 +72,12 @@ class Walk(abc.ABC):
         """
         if self.needs_energy:
             _require_energy(self, model)
+        if not self.is_adjusted and not getattr(model, "force_is_gradient", True):
+            raise InvalidArgumentError(
+                f"{type(self).__name__} would follow the force of a {type(model).__name__}, which "
+                "is not the gradient of its energy, and settle elsewhere. Use MALA, HMC, NUTS or "
+                "GHMC, which accept or reject by the energy."
+            )
         size = _event_size(model)
         return self.resolve(getattr(model, "sigma", None), size).algorithm(model)
 

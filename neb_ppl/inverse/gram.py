@@ -1,0 +1,170 @@
+r"""The matrix :math:`A A^T` of an operator, in coordinates where it is easy to invert.
+
+Everything that a linear-Gaussian observation needs is a function of :math:`c_0 I + c_1 A A^T`.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from neb_ppl._pytree import static, value
+from neb_ppl.types import Array, Float, Scalar
+
+__all__ = ["DenseGram", "DiagonalGram", "FourierGram", "Gram", "KrylovGram", "dense_gram"]
+
+KRYLOV_STEPS = 100
+KRYLOV_TOLERANCE = 1e-6
+
+
+class Gram(abc.ABC):
+    r""":math:`G = A A^T`; residuals r have the operator's output shape."""
+
+    has_determinant: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def solve(self, c0: Any, c1: Any, r: Array) -> Array:
+        """``(c0 I + c1 G)^{-1} r``."""
+
+    def quadratic(self, c0: Any, c1: Any, r: Array) -> Scalar:
+        """``r^T (c0 I + c1 G)^{-1} r``."""
+        return jnp.vdot(r, self.solve(c0, c1, r))
+
+    @abc.abstractmethod
+    def log_determinant(self, c0: Any, c1: Any) -> Scalar:
+        """``log det(c0 I + c1 G)``."""
+
+    @abc.abstractmethod
+    def norm(self) -> Scalar:
+        """Largest eigenvalue of G: the squared norm of the operator."""
+
+
+class _Diagonalised(Gram):
+    """A Gram matrix whose eigenvectors are known."""
+
+    eigenvalues: Array
+
+    @abc.abstractmethod
+    def forward(self, r: Array) -> Array:
+        """Coordinates of r in the orthonormal eigenbasis."""
+
+    @abc.abstractmethod
+    def backward(self, z: Array) -> Array:
+        """The inverse of `forward`."""
+
+    def solve(self, c0: Any, c1: Any, r: Array) -> Array:
+        """By division in the eigenbasis."""
+        return self.backward(self.forward(r) / (c0 + c1 * self.eigenvalues))
+
+    def quadratic(self, c0: Any, c1: Any, r: Array) -> Scalar:
+        """One way into the eigenbasis, none back."""
+        z = self.forward(r)
+        return jnp.sum((z.real**2 + z.imag**2) / (c0 + c1 * self.eigenvalues))
+
+    def log_determinant(self, c0: Any, c1: Any) -> Scalar:
+        """Sum over the spectrum."""
+        return jnp.sum(jnp.log(c0 + c1 * self.eigenvalues))
+
+    def norm(self) -> Scalar:
+        """The largest of the eigenvalues."""
+        return jnp.max(self.eigenvalues)
+
+
+@value
+class DiagonalGram(_Diagonalised):
+    """Rows that are orthogonal: masks, means over blocks, frequencies. c0 may be an array."""
+
+    eigenvalues: Array
+
+    def forward(self, r: Array) -> Array:
+        """As it is."""
+        return r
+
+    def backward(self, z: Array) -> Array:
+        """As it is."""
+        return z
+
+
+@value
+class FourierGram(_Diagonalised):
+    """Periodic convolutions."""
+
+    eigenvalues: Array
+
+    def forward(self, r: Array) -> Array:
+        """Discrete Fourier transform over all axes."""
+        return jnp.fft.fftn(r, norm="ortho")
+
+    def backward(self, z: Array) -> Array:
+        """Inverse transform."""
+        return jnp.fft.ifftn(z, norm="ortho").real
+
+
+@value
+class DenseGram(_Diagonalised):
+    """A matrix, decomposed."""
+
+    eigenvalues: Float[Array, " m"]
+    eigenvectors: Float[Array, "m m"]
+    shape: tuple[int, ...] = static()
+
+    def forward(self, r: Array) -> Array:
+        """Product with the eigenvectors."""
+        return self.eigenvectors.T @ jnp.ravel(r)
+
+    def backward(self, z: Array) -> Array:
+        """Product with their transpose."""
+        return (self.eigenvectors @ z).reshape(self.shape)
+
+
+@value
+class KrylovGram(Gram):
+    """Products with G alone: solved by conjugate gradients, the determinant unknown."""
+
+    has_determinant: ClassVar[bool] = False
+    operator: Any
+    largest: Scalar
+
+    def product(self, r: Array) -> Array:
+        """``A A^T r``."""
+        return self.operator(self.operator.adjoint(r))
+
+    def solve(self, c0: Any, c1: Any, r: Array) -> Array:
+        """Conjugate gradients: a few products where c0 I dominates."""
+
+        def matrix(v: Array) -> Array:
+            return c0 * v + c1 * self.product(v)
+
+        solution, _ = jax.scipy.sparse.linalg.cg(
+            matrix, r, tol=KRYLOV_TOLERANCE, maxiter=KRYLOV_STEPS
+        )
+        return solution
+
+    def log_determinant(self, c0: Any, c1: Any) -> Scalar:
+        """Left out: a constant where neither sigma nor the noise scale moves."""
+        return jnp.zeros((), self.largest.dtype)
+
+    def norm(self) -> Scalar:
+        """By power iteration, when it was made."""
+        return self.largest
+
+
+def dense_gram(matrix: Float[Array, "m d"], shape: tuple[int, ...]) -> DenseGram:
+    """The Gram matrix of a matrix, decomposed: m^3 once."""
+    eigenvalues, eigenvectors = jnp.linalg.eigh(matrix @ matrix.T)
+    return DenseGram(jnp.maximum(eigenvalues, 0.0), eigenvectors, shape)
+
+
+def largest_eigenvalue(
+    product: Callable[[Array], Array], start: Array, num_steps: int = KRYLOV_STEPS
+) -> Scalar:
+    """Largest eigenvalue of a symmetric positive map, by power iteration: from below."""
+
+    def step(_: Any, v: Array) -> Array:
+        w = product(v)
+        return w / jnp.maximum(jnp.linalg.norm(w), jnp.finfo(w.dtype).tiny)
+
+    v = jax.lax.fori_loop(0, num_steps, step, start / jnp.linalg.norm(start))
+    return jnp.vdot(v, product(v))

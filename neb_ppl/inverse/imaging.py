@@ -1,0 +1,243 @@
+"""Operators of images and signals: masks, blurs, coarse pixels, frequencies, projections."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from neb_ppl._pytree import static, value
+from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.inverse.gram import DiagonalGram, FourierGram, Gram
+from neb_ppl.inverse.operators import LinearOperator, check_shape
+from neb_ppl.types import Array, ArrayLike, Event, Float
+
+__all__ = ["blur", "downsample", "fourier", "gaussian_kernel", "mask", "projections"]
+
+BOUNDARIES = {"periodic": "wrap", "zero": "constant", "reflect": "reflect", "edge": "edge"}
+
+
+def mask(keep: ArrayLike) -> LinearOperator:
+    """Some entries of the event are seen, the others not: inpainting.
+
+    Parameters
+    ----------
+    keep : bool array, shape ``(*event,)``
+        True where it is seen. The output is flat, ``(m,)``; an observation may be given as it is
+        or as a whole event, of which the rest is ignored. Another mask that keeps as many compiles
+        nothing.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Not boolean, or nothing is seen.
+    """
+    keep = np.asarray(keep)
+    if keep.dtype != bool or not keep.any():
+        raise InvalidArgumentError(
+            f"keep must be a boolean array with at least one True; got {keep.dtype} with "
+            f"{int(np.count_nonzero(keep))} entries kept."
+        )
+    return _Mask(jnp.asarray(np.flatnonzero(keep)), check_shape(keep.shape))
+
+
+def blur(
+    kernel: ArrayLike, event_shape: tuple[int, ...], boundary: str = "periodic"
+) -> LinearOperator:
+    """Convolution with a kernel, output of the event's shape.
+
+    Parameters
+    ----------
+    kernel : array
+        As many axes as the event, no longer than it; its centre is entry ``n // 2``.
+    event_shape : tuple of int
+    boundary : "periodic", "zero", "reflect" or "edge"
+        What lies outside. Periodic ones are solved exactly by FFT, and their kernel may be latent.
+
+    Raises
+    ------
+    EventShapeError, InvalidArgumentError
+    """
+    event_shape = check_shape(event_shape)
+    kernel = jnp.asarray(kernel, jnp.result_type(float))
+    if kernel.ndim != len(event_shape) or any(
+        k > n for k, n in zip(kernel.shape, event_shape, strict=True)
+    ):
+        raise EventShapeError(
+            f"kernel {kernel.shape} must have as many axes as the event {event_shape} and fit in."
+        )
+    if boundary not in BOUNDARIES:
+        raise InvalidArgumentError(
+            f"boundary must be one of {', '.join(BOUNDARIES)}; got {boundary!r}."
+        )
+    return _Blur(kernel, event_shape, boundary)
+
+
+def gaussian_kernel(width: float | Array, size: int, ndim: int = 2) -> Array:
+    """Gaussian kernel of standard deviation `width` pixels, sum 1; `width` may be latent."""
+    line = jnp.exp(-0.5 * ((jnp.arange(size) - size // 2) / width) ** 2)
+    line = line / line.sum()
+    kernel = line
+    for _ in range(ndim - 1):
+        kernel = kernel[..., None] * line
+    return kernel
+
+
+def downsample(factor: int, event_shape: tuple[int, ...]) -> LinearOperator:
+    """Means over blocks of `factor` entries along every axis."""
+    event_shape = check_shape(event_shape)
+    if factor < 1 or any(n % factor for n in event_shape):
+        raise InvalidArgumentError(
+            f"factor must divide every axis of the event {event_shape}; got {factor}."
+        )
+    return _Downsample(event_shape, int(factor))
+
+
+def fourier(keep: ArrayLike) -> LinearOperator:
+    """Some Fourier coefficients of the event: real and imaginary parts, shape ``(2, m)``.
+
+    Parameters
+    ----------
+    keep : bool array, shape ``(*event,)``
+        On the grid of `numpy.fft.fftn` (orthonormal). A frequency and its mirror image say the
+        same of a real event: where both are kept, one is left out.
+
+    Raises
+    ------
+    InvalidArgumentError
+    """
+    keep = np.asarray(keep)
+    if keep.dtype != bool or not keep.any():
+        raise InvalidArgumentError(
+            f"keep must be a boolean array with at least one True; got {keep.dtype} with "
+            f"{int(np.count_nonzero(keep))} entries kept."
+        )
+    here = np.flatnonzero(keep)
+    places = np.unravel_index(here, keep.shape)
+    mirrored = [(-place) % n for place, n in zip(places, keep.shape, strict=True)]
+    mirror = np.asarray(np.ravel_multi_index(tuple(mirrored), keep.shape))
+    first = (here <= mirror) | ~np.isin(mirror, here)
+    here, mirror = here[first], mirror[first]
+    return _Fourier(jnp.asarray(here), jnp.asarray(here == mirror), keep.shape)
+
+
+def projections(angles: ArrayLike, event_shape: tuple[int, int]) -> LinearOperator:
+    """Line integrals of an image (a small Radon transform), shape ``(angles, width)``.
+
+    Parameters
+    ----------
+    angles : array, shape ``(k,)``
+        In radians; 0 sums along rows' direction.
+    event_shape : (int, int)
+        A square image. Bilinear interpolation, rays one pixel apart, zero outside.
+    """
+    event_shape = check_shape(event_shape)  # pyright: ignore
+    if len(event_shape) != 2 or event_shape[0] != event_shape[1]:
+        raise EventShapeError(f"projections are of square images; got events {event_shape}.")
+    return _Projections(jnp.asarray(angles, jnp.result_type(float)), event_shape)
+
+
+@value
+class _Mask(LinearOperator):
+    index: Array
+    in_shape: tuple[int, ...] = static()  # pyright: ignore
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
+        return self.index.shape
+
+    def __call__(self, x: Event) -> Array:
+        return jnp.ravel(x)[self.index]
+
+    def gram(self) -> Gram:
+        return DiagonalGram(jnp.ones(self.index.shape))
+
+    def select(self, o: Array) -> Array:
+        return self(o) if jnp.shape(o) == self.in_shape else o
+
+
+@value
+class _Blur(LinearOperator):
+    kernel: Array
+    in_shape: tuple[int, ...] = static()  # pyright: ignore
+    boundary: str = static()
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
+        return self.in_shape
+
+    def __call__(self, x: Event) -> Array:
+        if self.boundary == "periodic":
+            return jnp.fft.ifftn(jnp.fft.fftn(x) * self._response()).real.astype(x.dtype)
+        half = [(n - 1 - n // 2, n // 2) for n in self.kernel.shape]
+        padded = jnp.pad(x, half, mode=BOUNDARIES[self.boundary])  # pyright: ignore
+        return jax.scipy.signal.convolve(padded, self.kernel, mode="valid")
+
+    def gram(self) -> Gram:
+        if self.boundary == "periodic":
+            return FourierGram(jnp.abs(self._response()) ** 2)
+        return super().gram()
+
+    def _response(self) -> Array:
+        """Transfer function of the kernel, its centre at the origin."""
+        whole = jnp.zeros(self.in_shape, self.kernel.dtype)
+        whole = whole.at[tuple(slice(n) for n in self.kernel.shape)].set(self.kernel)
+        shifts = [-(n // 2) for n in self.kernel.shape]
+        return jnp.fft.fftn(jnp.roll(whole, shifts, axis=range(whole.ndim)))
+
+
+@value
+class _Downsample(LinearOperator):
+    in_shape: tuple[int, ...] = static()  # pyright: ignore
+    factor: int = static()
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
+        return tuple(n // self.factor for n in self.in_shape)
+
+    def __call__(self, x: Event) -> Array:
+        blocks = [length for n in self.out_shape for length in (n, self.factor)]
+        return x.reshape(blocks).mean(axis=tuple(range(1, len(blocks), 2)))
+
+    def gram(self) -> Gram:
+        return DiagonalGram(jnp.full(self.out_shape, float(self.factor) ** -len(self.in_shape)))
+
+
+@value
+class _Fourier(LinearOperator):
+    index: Array
+    own_mirror: Array
+    in_shape: tuple[int, ...] = static()  # pyright: ignore
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
+        return (2, *self.index.shape)
+
+    def __call__(self, x: Event) -> Array:
+        found = jnp.ravel(jnp.fft.fftn(x, norm="ortho"))[self.index]
+        return jnp.stack([found.real, found.imag]).astype(x.dtype)
+
+    def gram(self) -> Gram:
+        whole = jnp.where(self.own_mirror, 1.0, 0.5)
+        return DiagonalGram(jnp.stack([whole, jnp.where(self.own_mirror, 0.0, 0.5)]))
+
+
+@value
+class _Projections(LinearOperator):
+    angles: Float[Array, " k"]
+    in_shape: tuple[int, ...] = static()  # pyright: ignore
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
+        return (len(self.angles), self.in_shape[0])
+
+    def __call__(self, x: Event) -> Array:
+        centre = (self.in_shape[0] - 1) / 2
+        line = jnp.arange(self.in_shape[0]) - centre
+
+        def project(angle: Array) -> Array:
+            across, along = jnp.meshgrid(line, line, indexing="ij")
+            rows = jnp.cos(angle) * across - jnp.sin(angle) * along + centre
+            columns = jnp.sin(angle) * across + jnp.cos(angle) * along + centre
+            turned = jax.scipy.ndimage.map_coordinates(x, [rows, columns], order=1)
+            return turned.sum(axis=1)
+
+        return jax.vmap(project)(self.angles)

@@ -1,0 +1,145 @@
+"""Noise that is not Gaussian but made of Gaussians: `split` for signs and for heavy tails."""
+
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy import special, stats
+
+from neb_ppl._pytree import value
+from neb_ppl.energies.base import SmoothedEnergy, check_event
+from neb_ppl.inverse.observations import BernoulliObservation, StudentTObservation
+from neb_ppl.inverse.pairs import Explanation, PosteriorEnergy
+from neb_ppl.types import Array, Event, Scalar
+
+__all__ = ["ProbitSplitPosterior", "StudentTSplitPosterior"]
+
+NUM_NODES = 64
+EDGE = 0.98
+LOST = 1e-4
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(NUM_NODES)
+
+
+@value
+class ProbitSplitPosterior(PosteriorEnergy):
+    r"""Energy :math:`\phi(y) - \sum_i \log\Phi(\pm a_i y / \sqrt{\tau^2 - \sigma^2 |a_i|^2})`.
+
+    A probit look is the sign of a Gaussian one; rows of A are orthogonal.
+    """
+
+    closure: ClassVar[str] = "split"
+    prior: SmoothedEnergy
+    observation: BernoulliObservation
+    row_norms: Array
+
+    def __call__(self, y: Event) -> Scalar:
+        """Energy of one event."""
+        check_event(self, y)
+        o = self.observation
+        spread = jnp.sqrt(o.noise_scale**2 - self.sigma**2 * self.row_norms)
+        u = (2 * o.value - 1) * o.operator(y) / spread
+        return self.prior(y) - jnp.sum(stats.norm.logcdf(u))
+
+    @property
+    def bound(self) -> Scalar:
+        """``tau / |a|``."""
+        return probit_bound(self.observation, self.row_norms)
+
+    def explain(self) -> Explanation:
+        """Target, jump, exactness, bias, bound on sigma, and cost."""
+        return Explanation(
+            "split",
+            "p_sigma(y) prod Phi(+-a.y / sqrt(tau^2 - sigma^2 |a|^2))",
+            "the prior's own, stochastic",
+            "always (and with it mean, covariance and intervals)",
+            "none",
+            float(self.sigma),
+            float(self.bound),
+            "one gradient of the prior a step",
+        )
+
+
+@value
+class StudentTSplitPosterior(PosteriorEnergy):
+    r"""Student-t errors as Gaussians of random precision w, each split:
+
+    .. math:: p(o \mid y) = \int N(o;\ A y,\ \tau^2/w - \sigma^2 A A^T)\, \Gamma(w)\, dw
+
+    Precisions beyond :math:`\tau^2 / (\sigma^2 |a|^2)` cannot be split and are left out: `lost` is
+    their probability. Rows of A are orthogonal; 64 Gauss-Legendre nodes in the root of w.
+    """
+
+    closure: ClassVar[str] = "split"
+    prior: SmoothedEnergy
+    observation: StudentTObservation
+    row_norms: Array
+
+    def __call__(self, y: Event) -> Scalar:
+        """Energy of one event."""
+        check_event(self, y)
+        return self.prior(y) - jnp.sum(self.log_density(self.observation.operator(y)))
+
+    def log_density(self, seen: Array) -> Array:
+        """``log p(o | y)`` of each output, normalised but for `lost`."""
+        o = self.observation
+        half = o.df / 2
+        usual = 1 + 12 * jnp.sqrt(1 / half) + 30 / half  # 1e-9 of a Gamma(half, half) lies above
+        top = jnp.sqrt(jnp.minimum(EDGE * self._largest_precision(), usual))[..., None]
+        root = 0.5 * top * (1 + _NODES)
+        w = root**2
+        log_prior = half * jnp.log(half) - special.gammaln(half) + (half - 1) * jnp.log(w)
+        log_prior = log_prior - half * w + jnp.log(2 * root)
+        scale = jnp.broadcast_to(o.noise_scale, o.value.shape)[..., None]
+        variance = scale**2 / w - self.sigma**2 * self.row_norms[..., None]
+        misfit = (o.value - seen)[..., None] ** 2 / variance
+        log_normal = -0.5 * (misfit + jnp.log(2 * jnp.pi * variance))
+        return special.logsumexp(log_prior + log_normal, axis=-1, b=0.5 * top * _WEIGHTS)
+
+    @property
+    def lost(self) -> Scalar:
+        """Largest probability, over outputs, of precisions that cannot be split."""
+        half = self.observation.df / 2
+        return jnp.max(special.gammaincc(half, half * EDGE * self._largest_precision()))
+
+    @property
+    def bound(self) -> Scalar:
+        """Where one part in 10,000 is lost: a fraction of ``tau / |a|`` that depends on df."""
+        return student_t_bound(self.observation, self.row_norms)
+
+    def explain(self) -> Explanation:
+        """Target, jump, exactness, bias, bound on sigma, and cost."""
+        return Explanation(
+            "split",
+            "p_sigma(y) times a mixture of N(o; A y, tau^2/w - sigma^2 A A^T) over precisions w",
+            "the prior's own, stochastic",
+            f"but for precisions of probability {float(self.lost):.1e}, left out",
+            f"{float(self.lost):.1e}",
+            float(self.sigma),
+            float(self.bound),
+            "one gradient of the prior a step",
+        )
+
+    def _largest_precision(self) -> Array:
+        scale = jnp.broadcast_to(self.observation.noise_scale, self.observation.value.shape)
+        return scale**2 / (self.sigma**2 * self.row_norms)
+
+
+def probit_bound(observation: BernoulliObservation, row_norms: Array) -> Scalar:
+    """``tau / |a|``."""
+    return jnp.min(observation.noise_scale / jnp.sqrt(row_norms))
+
+
+def student_t_bound(observation: StudentTObservation, row_norms: Array) -> Scalar:
+    """The sigma at which precisions of probability `LOST` can no longer be split."""
+    reach = precision_quantile(float(observation.df), LOST)
+    return jnp.sqrt(EDGE * jnp.min(observation.noise_scale**2 / row_norms) / reach)
+
+
+def precision_quantile(df: float, tail: float) -> float:
+    """The w that a Gamma(df/2, rate df/2) exceeds with probability `tail`, by bisection."""
+    low, high = 0.0, 1e6
+    for _ in range(100):
+        middle = 0.5 * (low + high)
+        above = float(special.gammaincc(df / 2, df / 2 * middle)) > tail
+        low, high = (middle, high) if above else (low, middle)
+    return high

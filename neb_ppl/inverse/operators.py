@@ -1,0 +1,345 @@
+r"""Linear forward operators :math:`A`, without matrices: what an observation sees of x.
+
+An operator is a pytree that maps one event to its output; the adjoint comes from
+`jax.linear_transpose`. Compose them with ``@``: ``Downsample(2) @ Blur(kernel)`` blurs first.
+"""
+
+import abc
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from neb_ppl._pytree import static, value
+from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.inverse.gram import (
+    DenseGram,
+    DiagonalGram,
+    FourierGram,
+    Gram,
+    KrylovGram,
+    dense_gram,
+    largest_eigenvalue,
+)
+from neb_ppl.types import Array, ArrayLike, Event, Float, PyTree, Scalar
+
+__all__ = [
+    "LinearOperator",
+    "check_adjoint",
+    "from_function",
+    "from_matrix",
+    "identity",
+    "stack",
+    "weighted",
+]
+
+DENSE_SIZE = 256
+LINEARITY = 1e-3
+
+
+class LinearOperator(abc.ABC):
+    """A linear map of one event; batch it with `jax.vmap`.
+
+    Attributes
+    ----------
+    in_shape, out_shape : tuple of int
+        Of one event x and of what is seen of it.
+    """
+
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+
+    @abc.abstractmethod
+    def __call__(self, x: Event) -> Array:
+        """``A x``."""
+
+    def adjoint(self, o: Array) -> Event:
+        """``A^T o``, by transposing the program of ``A x``."""
+        example = jax.ShapeDtypeStruct(self.in_shape, o.dtype)
+        (x,) = jax.linear_transpose(self.__call__, example)(o)
+        return x
+
+    def gram(self) -> Gram:
+        """``A A^T`` in the coordinates that suit it: dense up to 256 outputs, Krylov beyond."""
+        if self.out_size <= DENSE_SIZE:
+            return dense_gram(self.matrix(), self.out_shape)
+        start = jax.random.normal(jax.random.key(0), self.out_shape)
+        largest = largest_eigenvalue(lambda v: self(self.adjoint(v)), start)
+        return KrylovGram(self, largest)
+
+    def norm(self) -> Scalar:
+        """Operator norm ``||A||``: the largest factor by which A stretches an event."""
+        return jnp.sqrt(self.gram().norm())
+
+    def matrix(self) -> Float[Array, "m d"]:
+        """A as a matrix on raveled events: m adjoints, ``m * d`` numbers."""
+        rows = jnp.eye(self.out_size).reshape(self.out_size, *self.out_shape)
+        return jax.vmap(self.adjoint)(rows).reshape(self.out_size, -1)
+
+    def select(self, o: Array) -> Array:
+        """An observation in the operator's output shape."""
+        return o
+
+    @property
+    def in_size(self) -> int:
+        """Numbers in one event."""
+        return int(np.prod(self.in_shape, dtype=int))
+
+    @property
+    def out_size(self) -> int:
+        """Numbers in one output."""
+        return int(np.prod(self.out_shape, dtype=int))
+
+    def __matmul__(self, first: "LinearOperator") -> "LinearOperator":
+        if not isinstance(first, LinearOperator):
+            return NotImplemented
+        if first.out_shape != self.in_shape:
+            raise EventShapeError(
+                f"{type(self).__name__} takes events {self.in_shape}; {type(first).__name__}, "
+                f"which comes first, gives {first.out_shape}."
+            )
+        return _Composed(self, first)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.in_shape} -> {self.out_shape})"
+
+
+def identity(event_shape: tuple[int, ...]) -> LinearOperator:
+    """Everything is seen as it is: denoising."""
+    return _Identity(check_shape(event_shape))
+
+
+def weighted(weights: float | ArrayLike, operator: LinearOperator) -> LinearOperator:
+    """``w * (A x)``: a gain (a number), or one weight for each output."""
+    weights = jnp.asarray(weights, jnp.result_type(float))
+    if weights.shape not in ((), operator.out_shape):
+        raise EventShapeError(
+            f"weights must be a number or have the output's shape {operator.out_shape}; got shape "
+            f"{weights.shape}."
+        )
+    return _Weighted(weights, operator)
+
+
+def from_matrix(matrix: ArrayLike, event_shape: tuple[int, ...] | None = None) -> LinearOperator:
+    """A matrix ``(m, d)`` on the raveled event.
+
+    Parameters
+    ----------
+    matrix : array, shape ``(m, d)``
+    event_shape : tuple of int, optional
+        Default ``(d,)``.
+
+    Raises
+    ------
+    EventShapeError
+        No matrix, or events of another size.
+    """
+    shape = jnp.shape(matrix)
+    if len(shape) != 2:
+        raise EventShapeError(f"matrix must have shape (m, d); got {shape}.")
+    event_shape = shape[1:] if event_shape is None else check_shape(event_shape)
+    if np.prod(event_shape, dtype=int) != shape[1]:
+        raise EventShapeError(
+            f"matrix has {shape[1]} columns; events {event_shape} hold "
+            f"{np.prod(event_shape, dtype=int)} numbers."
+        )
+    return _Matrix(jnp.asarray(matrix, jnp.result_type(float)), event_shape)
+
+
+def from_function(
+    function: Callable[..., Array], event_shape: tuple[int, ...], *, params: PyTree = None
+) -> LinearOperator:
+    """Any linear JAX function of one event; its adjoint is derived.
+
+    Parameters
+    ----------
+    function : callable
+        ``x -> A x``, or ``(params, x) -> A x`` where `params` are given: arrays that may change
+        without compiling anew, or be latent.
+    event_shape : tuple of int
+    params : pytree, optional
+
+    Raises
+    ------
+    InvalidArgumentError
+        A function that is not linear: ``f(a + b) = f(a) + f(b)`` and ``f(2 a) = 2 f(a)`` are tried
+        on random events.
+    """
+    event_shape = check_shape(event_shape)
+    apply = function if params is None else lambda x: function(params, x)
+    key_a, key_b = jax.random.split(jax.random.key(0))
+    a, b = jax.random.normal(key_a, event_shape), jax.random.normal(key_b, event_shape)
+    seen = apply(a)
+    gap = jnp.abs(apply(2 * a + b) - 2 * seen - apply(b)).max()
+    if not isinstance(gap, Tracer) and not gap <= LINEARITY * (1 + jnp.abs(seen).max()):
+        raise InvalidArgumentError(
+            f"function is not linear: f(2 a + b) differs from 2 f(a) + f(b) by {float(gap):.3g}. "
+            "Give a plain function as the observation's operator where the map is not linear."
+        )
+    params = None if params is None else jax.tree.map(jnp.asarray, params)
+    return _Function(params, function, event_shape, jnp.shape(seen))
+
+
+def stack(operators: Sequence[LinearOperator]) -> LinearOperator:
+    """Several looks at the same event as one, their outputs raveled and joined."""
+    operators = tuple(operators)
+    shapes = {operator.in_shape for operator in operators}
+    if len(shapes) != 1:
+        raise EventShapeError(f"operators must take the same events; got {sorted(shapes)}.")
+    return _Stacked(operators)
+
+
+def check_adjoint(
+    operator: Callable[[Array], Array],
+    adjoint: Callable[[Array], Array],
+    event_shape: tuple[int, ...],
+    *,
+    tolerance: float = 1e-4,
+) -> None:
+    r"""Refuse an adjoint of your own that is not one.
+
+    .. math:: \langle A x, o \rangle = \langle x, A^T o \rangle
+
+    on eight random pairs, relative to ``|A x| |o|``.
+
+    Raises
+    ------
+    InvalidArgumentError
+        With the largest relative gap.
+    """
+    gaps = []
+    for seed in range(8):
+        key_x, key_o = jax.random.split(jax.random.key(seed))
+        x = jax.random.normal(key_x, event_shape)
+        seen = operator(x)
+        o = jax.random.normal(key_o, seen.shape)
+        back = adjoint(o)
+        if back.shape != tuple(event_shape):
+            raise EventShapeError(
+                f"the adjoint gives shape {back.shape}; expected one event {tuple(event_shape)}."
+            )
+        scale = jnp.linalg.norm(jnp.ravel(seen)) * jnp.linalg.norm(jnp.ravel(o))
+        gaps.append(float(abs(jnp.vdot(seen, o) - jnp.vdot(x, back)) / scale))
+    if max(gaps) > tolerance:
+        raise InvalidArgumentError(
+            f"this is not the adjoint: <A x, o> and <x, A^T o> differ by {max(gaps):.2g} of "
+            "|A x| |o|. Leave it out: from_function derives it."
+        )
+
+
+def check_shape(event_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape of positive lengths."""
+    shape = tuple(event_shape)
+    if not shape or any(length < 1 for length in shape):
+        raise EventShapeError(f"event_shape must hold positive lengths; got {shape}.")
+    return shape
+
+
+@value
+class _Identity(LinearOperator):
+    shape: tuple[int, ...] = static()
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:  # pyright: ignore
+        return self.shape
+
+    out_shape = in_shape  # pyright: ignore
+
+    def __call__(self, x: Event) -> Array:
+        return x
+
+    def gram(self) -> Gram:
+        return DiagonalGram(jnp.ones(self.shape))
+
+
+@value
+class _Weighted(LinearOperator):
+    weights: Array
+    operator: LinearOperator
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:  # pyright: ignore
+        return self.operator.in_shape
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
+        return self.operator.out_shape
+
+    def __call__(self, x: Event) -> Array:
+        return self.weights * self.operator(x)
+
+    def gram(self) -> Gram:
+        inner = self.operator.gram()
+        scalar = jnp.ndim(self.weights) == 0
+        if isinstance(inner, DiagonalGram) or (scalar and isinstance(inner, FourierGram)):
+            return type(inner)(self.weights**2 * inner.eigenvalues)
+        if scalar and isinstance(inner, DenseGram):
+            return DenseGram(
+                self.weights**2 * inner.eigenvalues, inner.eigenvectors, self.out_shape
+            )
+        return super().gram()
+
+    def select(self, o: Array) -> Array:
+        return self.operator.select(o)
+
+
+@value
+class _Matrix(LinearOperator):
+    entries: Float[Array, "m d"]
+    in_shape: tuple[int, ...] = static()  # pyright: ignore
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
+        return (self.entries.shape[0],)
+
+    def __call__(self, x: Event) -> Array:
+        return self.entries @ jnp.ravel(x)
+
+    def matrix(self) -> Float[Array, "m d"]:
+        return self.entries
+
+
+@value
+class _Function(LinearOperator):
+    params: PyTree
+    function: Callable[..., Array] = static()
+    in_shape: tuple[int, ...] = static()  # pyright: ignore
+    out_shape: tuple[int, ...] = static()  # pyright: ignore
+
+    def __call__(self, x: Event) -> Array:
+        return self.function(x) if self.params is None else self.function(self.params, x)
+
+
+@value
+class _Stacked(LinearOperator):
+    operators: tuple[LinearOperator, ...]
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:  # pyright: ignore
+        return self.operators[0].in_shape
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
+        return (sum(operator.out_size for operator in self.operators),)
+
+    def __call__(self, x: Event) -> Array:
+        return jnp.concatenate([jnp.ravel(operator(x)) for operator in self.operators])
+
+
+@value
+class _Composed(LinearOperator):
+    last: LinearOperator
+    first: LinearOperator
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:  # pyright: ignore
+        return self.first.in_shape
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
+        return self.last.out_shape
+
+    def __call__(self, x: Event) -> Array:
+        return self.last(self.first(x))
