@@ -1,5 +1,6 @@
 """Inverse problems: what is seen of x, the posterior's energy, and its matched jump."""
 
+from neb_ppl.inverse.exact import ExactPosterior, exact_posterior
 from neb_ppl.inverse.imaging import (
     blur,
     downsample,
@@ -28,16 +29,25 @@ from neb_ppl.inverse.operators import (
 )
 from neb_ppl.inverse.pairs import Explanation, PosteriorEnergy
 from neb_ppl.inverse.posterior import posterior_energy, split_bound
+from neb_ppl.inverse.result import Bracket, PosteriorResult, posterior_result
+from neb_ppl.inverse.smc import SMCResult, annealed_start, smc
+from neb_ppl.inverse.solve import solve
 
 __all__ = [
+    "Bracket",
+    "ExactPosterior",
     "Explanation",
     "LinearOperator",
     "Observation",
     "PosteriorEnergy",
+    "PosteriorResult",
+    "SMCResult",
+    "annealed_start",
     "bernoulli",
     "blur",
     "check_adjoint",
     "downsample",
+    "exact_posterior",
     "fourier",
     "from_function",
     "from_matrix",
@@ -49,7 +59,10 @@ __all__ = [
     "mask",
     "poisson",
     "posterior_energy",
+    "posterior_result",
     "projections",
+    "smc",
+    "solve",
     "split_bound",
     "stack",
     "student_t",

@@ -4,6 +4,7 @@ With :math:`y = x + \sigma\,\xi` the data are :math:`o = A y + e'`. What the cov
 said to be makes the pair: :math:`R - \sigma^2 A A^T` is exact (`split`), R is not.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -89,6 +90,11 @@ class LinearGaussianPosterior(PosteriorEnergy):
         check_event(self, y)
         c1 = self.excess * self.sigma**2
         return self.prior(y) + self.white.energy(c1, self.white.operator(y))
+
+    def with_excess(self, excess: float | Array) -> "LinearGaussianPosterior":
+        """The same target with another e; its jump is then no one's posterior."""
+        leaf = jnp.asarray(excess, self.excess.dtype)
+        return dataclasses.replace(self, excess=leaf)  # pyright: ignore[reportArgumentType]
 
     @property
     def bound(self) -> Scalar:

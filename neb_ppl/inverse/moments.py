@@ -64,6 +64,7 @@ class MomentPosterior(PosteriorEnergy):
     prior: SmoothedEnergy
     observation: GaussianObservation
     matrix: Float[Array, "m d"] | None
+    constant: Scalar
 
     def __call__(self, y: Event) -> Scalar:
         """Energy of one event, the log determinant included."""
@@ -111,7 +112,7 @@ class MomentPosterior(PosteriorEnergy):
         log_determinant = 2 * jnp.sum(jnp.log(jnp.diag(close.factor)))
         misfit = jnp.vdot(close.residual, weighed)
         constant = close.residual.size * jnp.log(2 * jnp.pi)
-        phi = close.phi + 0.5 * (misfit + log_determinant + constant)
+        phi = close.phi + 0.5 * (misfit + log_determinant + constant) + self.constant
         force = close.gradient - close.cross.T @ weighed / self.sigma**2
         return phi, force.reshape(y.shape)
 

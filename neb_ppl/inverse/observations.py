@@ -161,21 +161,18 @@ class PoissonObservation(Observation):
     exposure: Array
     background: Array
 
-    def rate(self, seen: Array) -> Array:
-        """Expected counts; NaN where they would be negative."""
-        rate = self.exposure * seen + self.background
-        return jnp.where(rate > 0, rate, jnp.nan)
-
     def log_density(self, seen: Array) -> Scalar:
-        """Independent counts."""
-        rate = self.rate(seen)
-        return jnp.sum(
-            self.value * jnp.log(rate) - rate - jax.scipy.special.gammaln(self.value + 1)
-        )
+        """Independent counts; minus infinity where a rate is not positive."""
+        rate = self.exposure * seen + self.background
+        safe = jnp.where(rate > 0, rate, 1.0)
+        each = self.value * jnp.log(safe) - safe - jax.scipy.special.gammaln(self.value + 1)
+        return jnp.where(jnp.all(rate > 0), jnp.sum(each), -jnp.inf)
 
     def draw(self, rng_key: PRNGKey, seen: Array) -> Array:
-        """Counts, as floats."""
-        return jax.random.poisson(rng_key, self.rate(seen)).astype(seen.dtype)
+        """Counts, as floats; NaN where the rate is negative."""
+        rate = self.exposure * seen + self.background
+        counts = jax.random.poisson(rng_key, jnp.maximum(rate, 0.0)).astype(seen.dtype)
+        return jnp.where(rate >= 0, counts, jnp.nan)
 
 
 @value
@@ -288,8 +285,8 @@ def poisson(
 ) -> PoissonObservation:
     r"""Counts, :math:`o \sim Poisson(exposure \cdot A x + background)`.
 
-    Where the rate is not positive there is no law: the likelihood is NaN, which walks reject and
-    count. A `background` above zero keeps them away from there.
+    Where a rate is not positive there is no law, and no likelihood: walks reject such places and
+    count them. A `background` above zero keeps them away.
 
     Raises
     ------

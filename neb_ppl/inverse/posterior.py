@@ -252,23 +252,26 @@ def _moment(prior: SmoothedEnergy, observation: Observation) -> PosteriorEnergy:
             f"closure='moment' would need a {m} x {m} matrix and as many Hessian products a step; "
             f"at most {MOMENT_SIZE} are allowed. Use 'split' with a smaller sigma, or 'isotropic'."
         )
+    constant = jnp.zeros((), observation.value.dtype)
     if not observation.is_linear:
-        return MomentPosterior(prior, observation, None)
-    matrix = observation.operator.matrix()
+        return MomentPosterior(prior, observation, None, constant)
     if m > d:
-        observation, matrix = _reduced(observation, matrix)
-    return MomentPosterior(prior, observation, matrix)
+        observation, constant = _reduced(observation)
+    return MomentPosterior(prior, observation, observation.operator.matrix(), constant)
 
 
-def _reduced(observation: GaussianObservation, matrix: Array) -> tuple[GaussianObservation, Array]:
-    """As many outputs as x has entries say the same: whitened, then by QR."""
+def _reduced(observation: GaussianObservation) -> tuple[GaussianObservation, Scalar]:
+    """As many outputs as x has entries say the same, but for a constant: whitened, then by QR."""
     white = whiten(observation)
     spread = jnp.sqrt(jnp.broadcast_to(white.c0, white.value.shape)).ravel()
-    rows = white.operator.matrix() / spread[:, None]
-    q, r = jnp.linalg.qr(rows)
-    value = q.T @ (jnp.ravel(white.value) / spread)
+    q, r = jnp.linalg.qr(white.operator.matrix() / spread[:, None])
+    whole = jnp.ravel(white.value) / spread
+    value = q.T @ whole
+    rest = jnp.sum(whole**2) - jnp.sum(value**2)
+    left_out = (whole.size - value.size) * jnp.log(2 * jnp.pi)
+    constant = 0.5 * (rest + left_out) + jnp.sum(jnp.log(spread)) + white.constant
     operator = from_matrix(r, observation.operator.in_shape)
-    return GaussianObservation(operator, value, jnp.ones((), value.dtype)), r
+    return GaussianObservation(operator, value, jnp.ones((), value.dtype)), constant
 
 
 def _isotropic(

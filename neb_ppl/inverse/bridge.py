@@ -1,0 +1,117 @@
+"""The way from the prior at much noise to a posterior at little, as one energy with a position."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from neb_ppl._pytree import value
+from neb_ppl.energies import GaussianMixtureEnergy, KernelDensityEnergy, NoiseConditionalEnergy
+from neb_ppl.energies.base import SmoothedEnergy
+from neb_ppl.estimators import bayes_estimator
+from neb_ppl.inverse.gram import largest_eigenvalue
+from neb_ppl.inverse.linear import LinearGaussianPosterior, Whitened, whiten
+from neb_ppl.inverse.observations import GaussianObservation
+from neb_ppl.inverse.pairs import PosteriorEnergy
+from neb_ppl.types import Event, Scalar
+
+__all__ = ["Bridge", "bridge", "has_levels"]
+
+MOST_EXCESS = 256.0
+LEAST_POWER = 1e-3
+TURN = 0.25
+
+
+@value
+class Bridge:
+    r"""Energy at position u of the way.
+
+    For linear-Gaussian data the likelihood is :math:`N(o;\ A y,\ R + e(u)\,\sigma(u)^2 A A^T)`:
+    up to u = .25 the excess e falls from 256 to 1, up to u = 1 sigma falls geometrically to that of
+    the posterior. For other data it is :math:`p(o \mid x = \hat x(y))^{t(u)}`, t rising to 1.
+    From u = 1 to 2 it turns into the posterior's energy, in proportion.
+
+    Attributes
+    ----------
+    family : SmoothedEnergy or NoiseConditionalEnergy
+        With ``.at(sigma)``, or of one level, at which everything then happens.
+    posterior : PosteriorEnergy
+    white : Whitened or None
+    top : scalar array
+        The largest noise level.
+    u : scalar array
+    """
+
+    family: Any
+    posterior: PosteriorEnergy
+    white: Whitened | None
+    top: Scalar
+    u: Scalar
+
+    def __call__(self, y: Event) -> Scalar:
+        """Energy of one event."""
+        late = jnp.clip(self.u - 1, 0.0, 1.0)
+        return jax.lax.cond(
+            late > 0,
+            lambda: (1 - late) * self._early(y) + late * self.posterior(y),
+            lambda: self._early(y),
+        )
+
+    @property
+    def sigma(self) -> Scalar:
+        """Noise level at u."""
+        fallen = jnp.clip((self.u - TURN) / (1 - TURN), 0.0, 1.0)
+        return self.top * (self.posterior.sigma / self.top) ** fallen
+
+    def prior(self) -> SmoothedEnergy:
+        """The prior at the noise level of u."""
+        return self.family.at(self.sigma) if has_levels(self.family) else self.family
+
+    def _early(self, y: Event) -> Scalar:
+        prior = self.prior()
+        if self.white is not None:
+            excess = MOST_EXCESS ** jnp.clip(1 - self.u / TURN, 0.0, 1.0)
+            seen = self.white.operator(y)
+            return prior(y) + self.white.energy(excess * self.sigma**2, seen)
+        power = jnp.minimum((self.posterior.sigma / self.sigma) ** 2, self._power())
+        estimate = bayes_estimator(prior, y)
+        return prior(y) - power * self.posterior.observation.log_likelihood(estimate)
+
+    def _power(self) -> Scalar:
+        return LEAST_POWER ** jnp.clip(1 - self.u, 0.0, 1.0)
+
+
+def bridge(family: Any, posterior: PosteriorEnergy) -> Bridge:
+    """The beginning of the way, u = 0."""
+    observation = posterior.observation
+    white = None
+    if isinstance(posterior, LinearGaussianPosterior):
+        white = posterior.white
+    elif isinstance(observation, GaussianObservation) and observation.is_linear:
+        white = whiten(observation)
+    top = jnp.maximum(_top(family, posterior), posterior.sigma)
+    dtype = jnp.result_type(float)
+    return Bridge(family, posterior, white, top.astype(dtype), jnp.zeros((), dtype))
+
+
+def has_levels(energy: Any) -> bool:
+    """Whether it is known at every noise level, or at a range of them."""
+    return isinstance(energy, GaussianMixtureEnergy | KernelDensityEnergy | NoiseConditionalEnergy)
+
+
+def _top(family: Any, posterior: PosteriorEnergy) -> Scalar:
+    """Noise at which there is one mode: the top of a range, or the data's widest spread."""
+    if isinstance(family, NoiseConditionalEnergy):
+        return family.sigma_range[1]
+    if isinstance(family, GaussianMixtureEnergy):
+        size = family.means.shape[1]
+        spread = family.covariance() - family.sigma**2 * jnp.eye(size)
+        return jnp.sqrt(jnp.linalg.eigvalsh(spread)[-1])
+    if isinstance(family, KernelDensityEnergy):
+        weights = jnp.exp(family.log_weights)[..., None]
+        spread = largest_eigenvalue(
+            lambda v: jnp.sum(weights * family.chunks * (family.chunks @ v)[..., None], (0, 1)),
+            jnp.ones_like(family.centre),
+        )
+        return jnp.sqrt(spread)
+    return posterior.sigma

@@ -1,0 +1,250 @@
+"""What is known of x once the walk is done: mean, spread, intervals, draws."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from neb_ppl._checks import check_key
+from neb_ppl.errors import InvalidArgumentError
+from neb_ppl.estimators import bayes_estimator, jump_noise, mean_jump
+from neb_ppl.inverse.pairs import PosteriorEnergy
+from neb_ppl.sampling import SampleResult
+from neb_ppl.sampling.result import check_result
+from neb_ppl.types import Array, PRNGKey
+
+if TYPE_CHECKING:
+    from neb_ppl.diagnostics import Diagnosis
+
+__all__ = ["Bracket", "PosteriorResult", "draw_clean", "posterior_result"]
+
+MAX_QUANTITIES = 64
+BATCH = 64
+ON_SMOOTHED_POSTERIOR = ("moment", "isotropic", "monte_carlo")
+
+
+class Bracket(NamedTuple):
+    """Bounds of a convex function's posterior mean, and an estimate; see the method."""
+
+    lower: float
+    estimate: float
+    upper: float
+
+
+@dataclasses.dataclass(frozen=True)
+class PosteriorResult:
+    """Draws of x given the data, and what follows from them.
+
+    Attributes
+    ----------
+    posterior : PosteriorEnergy
+    walk : SampleResult
+        Of y, with ``x`` the mean jumps from every draw.
+    draws : array, shape ``(chains, n, *event)``
+        Stochastic jumps from evenly spread draws of y, about as many as are effective.
+    kept : int array, shape ``(n,)``
+        Which draws of the walk these are.
+    num_clamped : int
+        Draws at which the prior's covariance of x given y had negative eigenvalues, set to zero.
+    """
+
+    posterior: PosteriorEnergy
+    walk: SampleResult
+    draws: np.ndarray
+    kept: np.ndarray
+    num_clamped: int
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Posterior mean of x: the mean of all mean jumps, which varies less than that of draws."""
+        return np.asarray(self.walk.x).mean(axis=(0, 1), dtype=np.float64)
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Posterior standard deviations: of the mean jumps, plus what the draws add to them."""
+        spread = np.asarray(self.walk.x).var(axis=(0, 1), dtype=np.float64)
+        return np.sqrt(spread + (self._added() ** 2).mean(axis=(0, 1)))
+
+    def covariance(self, by: str = "draws") -> np.ndarray:
+        r"""Posterior covariance of x on raveled events, shape ``(d, d)``.
+
+        Parameters
+        ----------
+        by : "draws" or "walk"
+            ``"draws"``: of the mean jumps, plus what the draws add to them. ``"walk"``:
+            :math:`Cov(Y \mid o) - \sigma^2 I`, without any Hessian, for closures whose walk is
+            on the smoothed posterior (moment, isotropic, monte_carlo).
+        """
+        size = self.mean.size
+        if by == "walk":
+            if self.posterior.closure not in ON_SMOOTHED_POSTERIOR:
+                raise InvalidArgumentError(
+                    "by='walk' needs a walk on the smoothed posterior of x, and that of "
+                    f"{self.posterior.closure!r} is on something else. Use by='draws'."
+                )
+            y = np.asarray(self.walk.y, np.float64).reshape(-1, size)
+            return np.cov(y.T) - float(self.posterior.sigma) ** 2 * np.eye(size)
+        if by != "draws":
+            raise InvalidArgumentError(f"by must be 'draws' or 'walk'; got {by!r}.")
+        added = self._added().reshape(-1, size)
+        jumps = np.asarray(self.walk.x, np.float64).reshape(-1, size)
+        return np.cov(jumps.T).reshape(size, size) + added.T @ added / len(added)
+
+    def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Central intervals for each entry of x, ``(lower, upper)``, from the draws.
+
+        Order statistics at rank ``(n + 1) p``: were the draws exact, the next one would lie inside
+        with probability `level`, whatever their number.
+        """
+        if not 0 < level < 1:
+            raise InvalidArgumentError(f"level must lie between 0 and 1; got {level}.")
+        flat = self.draws.reshape(-1, *self.draws.shape[2:])
+        tail = (1 - level) / 2
+        lower, upper = np.quantile(flat, [tail, 1 - tail], axis=0, method="weibull")
+        return lower, upper
+
+    def bracket(self, function: Callable[[Array], Array]) -> Bracket:
+        r"""Bounds for ``E[f(x) | o]`` where f is convex (a norm, a square, a maximum).
+
+        .. math:: E f(\hat x(Y)) \le E[f(X) \mid o] \le E f(Y)
+
+        The upper bound holds where the walk is on the smoothed posterior, and is infinite
+        elsewhere. Bounds are means over draws, exact up to the closure's bias and Monte Carlo.
+
+        Parameters
+        ----------
+        function : callable
+            One event to a number, in JAX.
+        """
+        each = jax.jit(lambda x: jax.lax.map(function, x, batch_size=BATCH))
+
+        def mean(events: Any) -> float:
+            flat = jnp.asarray(events).reshape(-1, *self.draws.shape[2:])
+            return float(np.asarray(each(flat), np.float64).mean())
+
+        smoothed = self.posterior.closure in ON_SMOOTHED_POSTERIOR
+        upper = mean(self.walk.y) if smoothed else float("inf")
+        return Bracket(mean(self.walk.x), mean(self.draws), upper)
+
+    def to_arviz(self) -> Any:
+        """Draws of x and the draws of y that they come from, as ArviZ's object."""
+        from neb_ppl.diagnostics import to_arviz
+
+        info = {name: np.asarray(stat)[:, self.kept] for name, stat in self.walk.info.items()}
+        y = np.asarray(self.walk.y)[:, self.kept]
+        settings = self.walk.settings | {
+            "closure": self.posterior.closure,
+            "jump": "stochastic_jump",
+            "num_samples": len(self.kept),
+        }
+        return to_arviz(
+            dataclasses.replace(self.walk, y=y, x=self.draws, info=info, settings=settings)
+        )
+
+    def diagnose(self) -> "Diagnosis":
+        """`neb_ppl.diagnostics.diagnose` of the walk: read it before any number."""
+        from neb_ppl.diagnostics import diagnose
+
+        return diagnose(self.walk)
+
+    def __str__(self) -> str:
+        ess, ratio = mixing(np.asarray(self.walk.x))
+        chains, count = self.draws.shape[:2]
+        lines = [
+            str(self.posterior.explain()),
+            f"walk     {self.walk.settings['walk']}, {self.walk.num_chains} chains x "
+            f"{self.walk.num_samples} draws",
+            f"mixing   largest R-hat {ratio.max():.3f}, smallest ESS {ess.min():.0f}, median "
+            f"{np.median(ess):.0f}",
+            f"draws    {chains * count} of x",
+        ]
+        if self.num_clamped:
+            share = self.num_clamped / (chains * count)
+            lines.append(
+                f"clamped  at {share:.0%} of draws the prior's covariance of x given y was not "
+                "positive: check_second_moment(...) tells whether intervals can be trusted"
+            )
+        if ratio.max() > 1.05:
+            lines.append("PROBLEM: the chains disagree. Do not trust these draws yet: run longer")
+        return "\n".join(lines)
+
+    def _added(self) -> np.ndarray:
+        """What the draws add to the mean jumps, shape ``(chains, n, *event)``."""
+        return np.asarray(self.draws, np.float64) - np.asarray(self.walk.x)[:, self.kept]
+
+
+def posterior_result(
+    rng_key: PRNGKey,
+    posterior: PosteriorEnergy,
+    walk: SampleResult,
+    *,
+    num_draws: int | None = None,
+) -> PosteriorResult:
+    """Draws of x from a walk on a posterior.
+
+    Parameters
+    ----------
+    rng_key : key
+    posterior : PosteriorEnergy
+    walk : SampleResult
+        What `neb_ppl.sample` returned for it, with ``jump=neb_ppl.mean_jump``.
+    num_draws : int, optional
+        Over all chains; default the median effective sample size of x. A draw of x costs many
+        gradients (`neb_ppl.jump_noise`), and draws that hang together tell little more.
+
+    Raises
+    ------
+    InvalidArgumentError
+        A walk on something else, or with another jump.
+    """
+    check_key(rng_key)
+    check_result(walk)
+    if not isinstance(posterior, PosteriorEnergy):
+        raise InvalidArgumentError(
+            f"posterior must come from neb_ppl.posterior_energy; got {type(posterior).__name__}."
+        )
+    if walk.state.jump is not mean_jump or walk.settings["model"] != type(posterior).__name__:
+        raise InvalidArgumentError(
+            "walk must be neb_ppl.sample(rng_key, posterior, ..., jump=neb_ppl.mean_jump); this "
+            f"one is of a {walk.settings['model']}, with jump={walk.settings['jump']}."
+        )
+    chains, length = np.shape(walk.x)[:2]
+    if num_draws is None:
+        ess, _ = mixing(np.asarray(walk.x))
+        num_draws = int(np.nan_to_num(np.median(ess)))
+    count = int(np.clip(-(-num_draws // chains), 1, length))
+    kept = np.unique(np.linspace(0, length - 1, count).round().astype(int))
+    y = np.asarray(walk.y)[:, kept]
+    flat = jnp.asarray(y.reshape(-1, *y.shape[2:]))
+    x, clamped = draw_clean(posterior, jax.random.split(rng_key, len(flat)), flat)
+    return PosteriorResult(
+        posterior, walk, np.asarray(x).reshape(y.shape), kept, int((clamped > 0).sum())
+    )
+
+
+@jax.jit
+def draw_clean(posterior: PosteriorEnergy, keys: PRNGKey, y: Array) -> tuple[Array, Array]:
+    """Stochastic jumps from many y, a batch at a time, and how many eigenvalues each clamped."""
+
+    def one(pair: tuple[PRNGKey, Array]) -> tuple[Array, Array]:
+        key, event = pair
+        added = jump_noise(key, posterior, event)
+        return bayes_estimator(posterior, event) + added.noise, added.num_clamped
+
+    return jax.lax.map(one, (keys, y), batch_size=BATCH)
+
+
+def mixing(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bulk ESS (at most the number of draws) and R-hat of at most 64 entries of x."""
+    from neb_ppl.diagnostics import effective_sample_size, rhat
+
+    flat = x.reshape(*x.shape[:2], -1)
+    moving = np.flatnonzero(flat.std(axis=(0, 1)) > 0)
+    if x.shape[1] < 4 or not len(moving):
+        return np.ones(1), np.full(1, np.nan)
+    chosen = moving[np.linspace(0, len(moving) - 1, min(MAX_QUANTITIES, len(moving))).astype(int)]
+    ess = effective_sample_size(flat[..., chosen])
+    return np.minimum(ess, flat.shape[0] * flat.shape[1]), rhat(flat[..., chosen])

@@ -1,0 +1,319 @@
+"""Particles from the prior at much noise to a posterior at little: weights of modes, evidence."""
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from blackjax.smc.ess import ess
+from blackjax.smc.resampling import systematic
+
+from neb_ppl._checks import check_counts, check_key
+from neb_ppl.energies import NoiseConditionalEnergy
+from neb_ppl.energies.base import SmoothedEnergy
+from neb_ppl.errors import WalkError
+from neb_ppl.inverse.bridge import Bridge, bridge, has_levels
+from neb_ppl.inverse.observations import Observation
+from neb_ppl.inverse.pairs import PosteriorEnergy
+from neb_ppl.inverse.posterior import posterior_energy
+from neb_ppl.inverse.result import draw_clean
+from neb_ppl.progress import progress
+from neb_ppl.types import Array, Float, PRNGKey, Scalar
+from neb_ppl.walks import HMC, KineticLangevin, start_at_noise
+from neb_ppl.walks.base import walk_on
+
+__all__ = ["Level", "SMCResult", "annealed_start", "smc"]
+
+LEAPFROGS = 8
+CANDIDATES = 16
+TARGET_ACCEPTANCE = 0.8
+FIRST_STEP = 0.3
+PRIOR_STEPS = 200
+MAX_LEVELS = 300
+PARTICLES = 256
+
+
+class Level(NamedTuple):
+    """One step of the way.
+
+    Attributes
+    ----------
+    u, sigma : float
+        Where on the way (`Bridge`), and its noise level.
+    ess : float
+        Effective particles after weighing, before resampling.
+    acceptance : float
+        Of the moves at this level.
+    """
+
+    u: float
+    sigma: float
+    ess: float
+    acceptance: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SMCResult:
+    """Particles at the posterior.
+
+    Attributes
+    ----------
+    posterior : PosteriorEnergy
+    y : array, shape ``(n, *event)``
+    x : array, shape ``(n, *event)``
+        Stochastic jumps from them: draws of x.
+    log_evidence : float, or None
+        ``log p(o)``, for priors whose density is known with its constant. Exact up to the closure,
+        as are the draws.
+    levels : list of Level
+    """
+
+    posterior: PosteriorEnergy
+    y: np.ndarray
+    x: np.ndarray
+    log_evidence: float | None
+    levels: list[Level]
+
+    def __str__(self) -> str:
+        known = "unknown" if self.log_evidence is None else f"{self.log_evidence:.4g}"
+        worst = min(level.ess for level in self.levels)
+        return (
+            f"{len(self.y)} particles, {len(self.levels)} levels, smallest ESS {worst:.0f}, "
+            f"log evidence {known}"
+        )
+
+
+class Particles(NamedTuple):
+    """Where the particles are, and what the way cost so far."""
+
+    y: Array
+    log_evidence: Scalar
+    step: Scalar
+
+
+def smc(
+    rng_key: PRNGKey,
+    energy: SmoothedEnergy | NoiseConditionalEnergy,
+    observation: Observation,
+    *,
+    closure: str = "auto",
+    sigma: float | None = None,
+    num_particles: int = 512,
+    num_moves: int = 3,
+    target_ess: float = 0.6,
+    progress_bar: bool = True,
+) -> SMCResult:
+    r"""Sequential Monte Carlo over the noise level.
+
+    Particles start as draws of the prior at its highest level and follow `Bridge` to the posterior:
+    weighed by the ratio of successive targets, resampled, moved by HMC. Levels are chosen so that
+    each leaves `target_ess` of the particles effective.
+
+    Parameters
+    ----------
+    rng_key : key
+    energy, observation, closure, sigma
+        As in `posterior_energy`.
+    num_particles : int
+    num_moves : int
+        HMC steps of 8 leapfrogs at each level.
+    target_ess : float
+        Share of the particles, in (0, 1).
+    progress_bar : bool
+
+    Returns
+    -------
+    SMCResult
+
+    Raises
+    ------
+    WalkError
+        No progress: every step would leave hardly any particle.
+
+    Notes
+    -----
+    The number of levels grows with the root of d. For learned energies the weights of separate
+    modes are those of the energy, which training on noise does not fix.
+
+    Source: Del Moral, Doucet and Jasra (2006).
+    """
+    check_key(rng_key)
+    check_counts(num_particles=num_particles, num_moves=num_moves)
+    posterior = posterior_energy(energy, observation, closure, sigma=sigma)
+    key_way, key_jump = jax.random.split(rng_key)
+    particles, levels = _descend(
+        key_way, energy, posterior, num_particles, num_moves, target_ess, progress_bar
+    )
+    keys = jax.random.split(key_jump, num_particles)
+    x, _ = draw_clean(posterior, keys, particles.y)
+    known = float(particles.log_evidence) if _prior_of(energy, posterior).is_exact else None
+    return SMCResult(posterior, np.asarray(particles.y), np.asarray(x), known, levels)
+
+
+def annealed_start(
+    rng_key: PRNGKey,
+    energy: SmoothedEnergy | NoiseConditionalEnergy,
+    posterior: PosteriorEnergy,
+    num_chains: int,
+    *,
+    num_levels: int = 10,
+    steps_per_level: int = 10,
+    progress_bar: bool = True,
+) -> Array:
+    """Start positions for a walk on `posterior`, shape ``(chains, *event)``.
+
+    A walk that starts at its own noise level can stay in the mode it falls into. Chains come down
+    from much noise instead, along `Bridge`. With an exact prior it is `smc` with at least 256
+    particles, so that modes get their weights; a learned one does not know the weights of separate
+    modes, and chains are neither weighed nor resampled: modes keep the weights that they had where
+    they parted.
+
+    Parameters
+    ----------
+    rng_key : key
+    energy : SmoothedEnergy or NoiseConditionalEnergy
+        What `posterior` was made of.
+    posterior : PosteriorEnergy
+    num_chains : int
+    num_levels, steps_per_level : int
+        Of learned priors: HMC steps of 8 leapfrogs.
+    progress_bar : bool
+    """
+    check_key(rng_key)
+    check_counts(num_chains=num_chains, num_levels=num_levels, steps_per_level=steps_per_level)
+    if _prior_of(energy, posterior).is_exact:
+        count = max(num_chains, PARTICLES)
+        particles, _ = _descend(rng_key, energy, posterior, count, 3, 0.6, progress_bar)
+        return particles.y[np.linspace(0, count - 1, num_chains).round().astype(int)]
+    way = bridge(energy, posterior)
+    key_start, *keys = jax.random.split(rng_key, num_levels + 2)
+    particles = _at_the_top(key_start, way, num_chains)
+    with progress(num_levels, "annealing", show=progress_bar, unit="level") as bar:
+        for key, u in zip(keys, [*np.linspace(0, 1, num_levels), 2.0], strict=True):
+            way = _moved(way, u)
+            particles, _ = _move(way, particles, key, steps_per_level)
+            bar.update(1)
+    return particles.y
+
+
+def _descend(
+    rng_key: PRNGKey,
+    energy: Any,
+    posterior: PosteriorEnergy,
+    num_particles: int,
+    num_moves: int,
+    target_ess: float,
+    progress_bar: bool,
+) -> tuple[Particles, list[Level]]:
+    """Weigh, resample, move, until the posterior is reached."""
+    way = bridge(energy, posterior)
+    key_start, key_levels = jax.random.split(rng_key)
+    particles = _at_the_top(key_start, way, num_particles)
+    before, u, levels, stride = way.prior(), -1.0, [], 0.5
+    with progress(100, "annealing", show=progress_bar, unit="%") as bar:
+        while u < 2.0:
+            ends = _candidates(u, stride)
+            found = _weigh(before, way, particles.y, jnp.asarray(ends))
+            chosen = _longest(np.asarray(jax.vmap(ess)(found)), target_ess * num_particles)
+            if len(levels) == MAX_LEVELS or not np.isfinite(found[chosen]).any():
+                raise WalkError(
+                    f"annealing stopped at sigma = {float(way.sigma):.4g} after {len(levels)} "
+                    "levels: no particle has a finite energy, or steps are too short. Check the "
+                    "likelihood at events of the prior, or pass more particles."
+                )
+            stride, u = max(ends[chosen] - max(u, 0.0), 1e-4), float(ends[chosen])
+            way = _moved(way, u)
+            key_resample, key_move = jax.random.split(jax.random.fold_in(key_levels, len(levels)))
+            effective = float(ess(found[chosen]))
+            particles = _resample(particles, found[chosen], key_resample)
+            particles, acceptance = _move(way, particles, key_move, num_moves)
+            levels.append(Level(u, float(way.sigma), effective, float(acceptance)))
+            before = way
+            bar.update(int(50 * u) - bar.n)
+    return particles, levels
+
+
+def _candidates(u: float, stride: float) -> np.ndarray:
+    """Next positions to choose from: the start, or around the last stride, not over a turn."""
+    if u < 0:
+        return np.zeros(1)
+    end = 1.0 if u < 1 else 2.0
+    return np.minimum(u + stride * np.geomspace(1 / 16, 4, CANDIDATES), end)
+
+
+def _longest(effective: np.ndarray, wanted: float) -> int:
+    """The farthest position that leaves enough particles; the nearest where none does."""
+    enough = np.flatnonzero(effective >= wanted)
+    return int(enough[-1]) if len(enough) else 0
+
+
+def _at_the_top(rng_key: PRNGKey, way: Bridge, count: int) -> Particles:
+    """Draws of the prior at the highest level: exact, or the end of a walk from noise."""
+    key_start, key_walk = jax.random.split(rng_key)
+    prior = way.prior()
+    if prior.is_exact:
+        y = prior.sample(key_start, (count,))  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        shape = way.posterior.event_shape
+        start = start_at_noise(key_start, prior, count, event_shape=shape)
+        y = _walk(prior, start.astype(jnp.result_type(float)), jax.random.split(key_walk, count))
+    return Particles(y, jnp.zeros(()), jnp.asarray(FIRST_STEP, y.dtype))
+
+
+@jax.jit
+def _walk(prior: SmoothedEnergy, start: Array, keys: PRNGKey) -> Array:
+    algorithm = KineticLangevin().resolve(prior.sigma, 1).algorithm(prior)
+    return jax.vmap(lambda key, y: walk_on(algorithm, key, y, PRIOR_STEPS))(keys, start)
+
+
+@jax.jit
+def _weigh(before: Any, way: Bridge, y: Array, ends: Float[Array, " c"]) -> Float[Array, "c n"]:
+    """Log weights of the particles at each candidate; nothing where energies are not finite."""
+    old = jax.vmap(before)(y)
+
+    def at(u: Scalar) -> Array:
+        log_weights = old - jax.vmap(dataclasses.replace(way, u=u))(y)  # pyright: ignore
+        return jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)
+
+    return jax.lax.map(at, ends.astype(y.dtype))
+
+
+@jax.jit
+def _resample(particles: Particles, log_weights: Array, rng_key: PRNGKey) -> Particles:
+    weights = jax.nn.softmax(log_weights)
+    index = systematic(rng_key, weights, len(weights))
+    gain = jax.nn.logsumexp(log_weights) - jnp.log(len(weights))
+    return Particles(particles.y[index], particles.log_evidence + gain, particles.step)
+
+
+@partial(jax.jit, static_argnames="num_moves")
+def _move(
+    way: Bridge, particles: Particles, rng_key: PRNGKey, num_moves: int
+) -> tuple[Particles, Scalar]:
+    """HMC steps, their length in units of sigma following the acceptance."""
+
+    def one(i: Array, carry: tuple) -> tuple:
+        y, step, total = carry
+        hmc = HMC(num_integration_steps=LEAPFROGS).with_step_size(step * way.sigma)
+        algorithm = hmc.algorithm(way)
+        keys = jax.random.split(jax.random.fold_in(rng_key, i), len(y))
+        states = jax.vmap(algorithm.init)(y, keys)
+        states, info = jax.vmap(algorithm.step)(keys, states)
+        rate = jnp.mean(jnp.nan_to_num(info.acceptance_rate))  # pyright: ignore
+        step = step * jnp.exp(rate - TARGET_ACCEPTANCE)
+        return states.position, step, total + rate  # pyright: ignore
+
+    carry = (particles.y, particles.step, jnp.zeros((), particles.y.dtype))
+    y, step, total = jax.lax.fori_loop(0, num_moves, one, carry)
+    return particles._replace(y=y, step=step), total / num_moves
+
+
+def _moved(way: Bridge, u: float) -> Bridge:
+    return dataclasses.replace(way, u=jnp.asarray(u, way.u.dtype))  # pyright: ignore
+
+
+def _prior_of(energy: Any, posterior: PosteriorEnergy) -> SmoothedEnergy:
+    """The prior, exact or learned; a family of levels says which."""
+    return energy.at(posterior.sigma) if has_levels(energy) else posterior.prior
