@@ -2,6 +2,7 @@
 
 import io
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,7 +11,9 @@ pytest.importorskip("matplotlib", reason="pictures need matplotlib")
 from matplotlib.figure import Figure
 
 from neb_ppl import plots
-from neb_ppl.diagnostics import class_mixing
+from neb_ppl.diagnostics import class_mixing, coverage, judge_ranks, tarp
+from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.plots.walks import _rank_shares
 from neb_ppl.sampling import SampleResult
 from neb_ppl.training import History
 
@@ -74,8 +77,8 @@ def test_trace_and_rank_at_every_size(chains, draws):
 
 def test_ranks_are_even_in_alike_chains_and_not_in_shifted_ones():
     """1,000 draws in 20 bins: a share has a standard error of about .14."""
-    alike = plots._rank_shares(result(4, 1_000).info["lp"])
-    apart = plots._rank_shares(result(4, 1_000, shift=2.0).info["lp"])
+    alike = _rank_shares(result(4, 1_000).info["lp"])
+    apart = _rank_shares(result(4, 1_000, shift=2.0).info["lp"])
     assert np.allclose(alike.mean(axis=1), 1) and np.allclose(alike.mean(axis=0), 1)
     assert np.abs(alike - 1).max() < 0.7
     assert apart[0, 0] > 3 and apart[0, -1] == 0
@@ -102,3 +105,106 @@ def test_spheres_mark_sigma():
     x = np.random.default_rng(0).normal(size=(30, 2))
     (axis,) = drawn(plots.sphere_overlap(x, 0.5, 0.9)).axes
     assert [line.get_xdata()[0] for line in axis.lines] == [0.5, 0.9]
+
+
+def calibration(quantities, num_draws=99, count=200):
+    """Uniform ranks, but of the last quantity: all its truths lie above the median."""
+    ranks = np.random.default_rng(0).integers(0, num_draws + 1, (count, quantities))
+    ranks[:, -1] = np.maximum(ranks[:, -1], num_draws // 2)
+    return judge_ranks(ranks, num_draws)
+
+
+@pytest.mark.parametrize("draw", [plots.rank_ecdf, plots.rank_histogram])
+@pytest.mark.parametrize(("quantities", "num_draws"), [(1, 19), (7, 99), (30, 96)])
+def test_ranks_have_a_panel_each_and_red_where_they_fail(draw, quantities, num_draws):
+    figure = drawn(draw(calibration(quantities, num_draws)))
+    named = {axis.get_title().split("\n")[0]: axis for axis in figure.axes if axis.get_title()}
+    assert len(named) == min(quantities, 24)
+    failing = named[f"quantity[{quantities - 1}]"]
+    assert failing.title.get_color() == plots.calibration.WRONG
+    reds = [axis for axis in named.values() if axis.title.get_color() == plots.calibration.WRONG]
+    assert reds == [failing]
+    assert ("6 quantities not shown" in figure.get_suptitle()) == (quantities == 30)
+
+
+def test_the_ecdf_is_that_of_the_ranks():
+    found = calibration(1)
+    (axis,) = drawn(plots.rank_ecdf(found)).axes
+    curve = axis.lines[-1]
+    assert np.allclose(curve.get_xdata(), np.arange(101) / 100)
+    assert curve.get_ydata()[30] == pytest.approx((found.ranks < 30).mean() - 0.3)
+
+
+def test_histograms_hold_every_rank():
+    found = calibration(2)
+    for axis, ranks in zip(drawn(plots.rank_histogram(found)).axes, found.ranks.T, strict=True):
+        heights, edges, _ = axis.patches[0].get_data()
+        assert np.allclose(heights.mean(), 1) and len(heights) == 20
+        assert heights[-1] == pytest.approx((ranks >= 95).mean() * 20)
+
+
+def of_methods():
+    random = np.random.default_rng(0)
+    truth, noise = random.normal(size=(100, 2)), random.normal(size=(100, 99, 2))
+    return truth, {"exact": noise, "narrow": 0.5 * noise}
+
+
+def test_coverage_against_claims():
+    truth, methods = of_methods()
+    levels = [0.9, 0.1, 0.5]
+    curves = {name: coverage(draws, truth, levels) for name, draws in methods.items()}
+    figure = drawn(plots.coverage_curve(curves))
+    left, right = figure.axes
+    lines = {line.get_label(): line for line in left.lines}
+    assert np.array_equal(lines["narrow"].get_xdata(), [0.1, 0.5, 0.9])
+    assert np.allclose(lines["narrow"].get_ydata(), curves["narrow"].mean[[1, 2, 0]])
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["exact", "narrow"]
+    assert not drawn(plots.coverage_curve(curves["exact"])).legends
+
+
+def test_tarp_shows_its_p_values():
+    truth, methods = of_methods()
+    curves = {
+        name: tarp(jax.random.key(0), draws, truth, references=np.zeros((100, 2)))
+        for name, draws in methods.items()
+    }
+    figure = drawn(plots.tarp_curve(curves))
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == [f"{name} (p = {curve.p_value:.1g})" for name, curve in curves.items()]
+    difference = next(line for line in figure.axes[1].lines if line.get_label() == names[1])
+    expected = curves["narrow"].coverage - curves["narrow"].credibility
+    assert np.allclose(difference.get_ydata(), expected)
+    drawn(plots.tarp_curve(curves["exact"]))
+    with pytest.raises(InvalidArgumentError, match="methods must be a Tarp"):
+        plots.tarp_curve(list(curves.values()))
+
+
+def test_maps_of_a_posterior():
+    """Six columns; z where the deviation is not 0; data of another size; a share held."""
+    random = np.random.default_rng(0)
+    truth = random.normal(size=(2, 4, 6))
+    sd = np.ones_like(truth)
+    sd[0, 0, 0] = 0
+    lower, upper = np.full_like(truth, -9.0), np.full_like(truth, 9.0)
+    lower[1] = 8.0
+    figure = drawn(plots.posterior_maps(truth, truth[:, ::2, ::2], 0 * truth, sd, lower, upper))
+    images = [axis.images[0].get_array() for axis in figure.axes if axis.images]
+    assert len(images) == 12
+    z = images[4]
+    assert z.mask.sum() == 1 and np.allclose(z.compressed(), truth[0].ravel()[1:])
+    assert images[1].shape == (2, 3)
+    assert any("holds 50%" in axis.get_title() for axis in figure.axes)
+    flat = np.zeros((4, 6))
+    single = drawn(plots.posterior_maps(truth[0], None, flat, flat, flat, flat))
+    assert sum(bool(axis.images) for axis in single.axes) == 5
+
+
+def test_maps_that_do_not_fit():
+    image = np.zeros((4, 4))
+    with pytest.raises(EventShapeError, match="sd must have the shape of truth"):
+        plots.posterior_maps(image, None, image, image[:2], image, image)
+    with pytest.raises(EventShapeError, match=r"truth must have shape \(height, width\)"):
+        plots.posterior_maps(image[0], None, image, image, image, image)
+    with pytest.raises(EventShapeError, match="observation must hold 1 images; got 2"):
+        plots.posterior_maps(image, np.zeros((2, 4, 4)), image, image, image, image)
