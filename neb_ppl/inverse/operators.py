@@ -136,7 +136,8 @@ def from_matrix(matrix: ArrayLike, event_shape: tuple[int, ...] | None = None) -
     EventShapeError
         No matrix, or events of another size.
     """
-    shape = jnp.shape(matrix)
+    matrix = jnp.asarray(matrix, jnp.result_type(float))
+    shape = matrix.shape
     if len(shape) != 2:
         raise EventShapeError(f"matrix must have shape (m, d); got {shape}.")
     event_shape = shape[1:] if event_shape is None else check_shape(event_shape)
@@ -145,7 +146,7 @@ def from_matrix(matrix: ArrayLike, event_shape: tuple[int, ...] | None = None) -
             f"matrix has {shape[1]} columns; events {event_shape} hold "
             f"{np.prod(event_shape, dtype=int)} numbers."
         )
-    return _Matrix(jnp.asarray(matrix, jnp.result_type(float)), event_shape)
+    return _Matrix(matrix, event_shape)
 
 
 def from_function(

@@ -51,8 +51,10 @@ def test_simulations_follow_the_density(kind):
     mass = density * (axis[1] - axis[0]) ** 2
     np.testing.assert_allclose(mass.sum(), 1, atol=2e-2)
     for direction, offset in [((1, 0), 0.2), ((0, 1), -0.1), ((1, -1), 0.3)]:
+
         def inside(points, direction=direction, offset=offset):
             return (points - SEEN) @ np.array(direction) < offset
+
         p, share = mass[inside(grid)].sum() / mass.sum(), inside(drawn).mean()
         assert abs(share - p) < 5 * np.sqrt(p * (1 - p) / 4_000) + 0.02  # the grid's step
 
@@ -75,7 +77,9 @@ def test_correlated_noise_has_its_covariance():
     drawn = jax.vmap(lambda key: observation.simulate(key, X))(keys)
     np.testing.assert_allclose(np.cov(np.asarray(drawn).T), COVARIANCE, atol=0.02)
     exact = stats.multivariate_normal.logpdf(SEEN + 0.1, SEEN, COVARIANCE)
-    np.testing.assert_allclose(observation.with_value(SEEN + 0.1).log_likelihood(X), exact, rtol=1e-5)
+    np.testing.assert_allclose(
+        observation.with_value(SEEN + 0.1).log_likelihood(X), exact, rtol=1e-5
+    )
 
 
 def test_counts_and_signs_have_their_probabilities():
@@ -129,7 +133,10 @@ def test_a_mask_takes_the_whole_event():
         (lambda: gaussian(OPERATOR, SEEN, [0.1, -1]), InvalidArgumentError, "noise_scale"),
         (lambda: gaussian(OPERATOR, SEEN, [0.1] * 3), EventShapeError, "(3,)"),
         (lambda: gaussian(OPERATOR, SEEN), InvalidArgumentError, "exactly one"),
-        (lambda: gaussian(OPERATOR, SEEN, noise_covariance=-COVARIANCE), InvalidArgumentError, "definite"),
+        (
+            lambda: gaussian(OPERATOR, SEEN, noise_covariance=-COVARIANCE),
+            InvalidArgumentError, "definite",
+        ),
         (lambda: gaussian(OPERATOR, SEEN, noise_covariance=np.eye(3)), EventShapeError, "(3, 3)"),
         (lambda: gaussian(OPERATOR, [1.0], 0.1), EventShapeError, "(1,)"),
         (lambda: gaussian(OPERATOR, [1.0, np.nan], 0.1), NonFiniteDataError, "1 numbers"),

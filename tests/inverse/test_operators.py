@@ -159,7 +159,7 @@ def test_gaussian_kernels_sum_to_one():
         (lambda: projections([0.0], (4, 6)), EventShapeError, "square"),
         (lambda: identity(()), EventShapeError, "()"),
         (
-            lambda: check_adjoint(OPERATORS["mask"], lambda o: 1.01 * OPERATORS["mask"].adjoint(o), SHAPE),  # fmt: skip
+            lambda: check_adjoint(identity(SHAPE), lambda o: 1.01 * o, SHAPE),
             InvalidArgumentError,
             "not the adjoint",
         ),

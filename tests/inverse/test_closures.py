@@ -1,0 +1,271 @@
+"""Closures against the exact posterior of a Gaussian mixture (float64, nothing random but draws).
+
+The yardstick is ``log p(o | y) = log p(y | o) + log p(o) - log p_sigma(y)``, in closed form.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gates.oracles import mixture
+from scipy import stats
+
+import neb_ppl as neb
+from neb_ppl.inverse import (
+    bernoulli,
+    exact_posterior,
+    from_matrix,
+    gaussian,
+    identity,
+    poisson,
+    posterior_energy,
+    student_t,
+)
+from neb_ppl.inverse.smc import bridge
+
+D, TAU = 4, 0.4
+MATRIX = np.random.default_rng(3).normal(size=(2, D))
+MATRIX /= np.linalg.norm(MATRIX, 2)
+SEEN = np.array([0.3, -0.5])
+ORDERS = {"direct": 2, "plugin": 2, "annealed": 2, "isotropic": 4, "moment": 6}
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def problem(sigma=0.2, noise=TAU):
+    """A mixture prior smoothed by sigma, two noisy numbers of it, and its exact posterior."""
+    prior = mixture(D, sigma)
+    observation = gaussian(from_matrix(MATRIX), SEEN, noise)
+    return prior, observation, exact_posterior(prior, observation)
+
+
+def annealed(prior, observation):
+    """The target on the way down: noise covariance ``R + sigma^2 A A^T``."""
+    way = bridge(prior, posterior_energy(prior, observation, "split"))
+    way = type(way)(way.family, way.posterior, way.white, prior.sigma, jnp.asarray(1.0))
+    return way
+
+
+def closed(prior, observation, closure):
+    if closure == "annealed":
+        return annealed(prior, observation)
+    return posterior_energy(prior, observation, closure)
+
+
+def log_lambda(prior, exact, y):
+    """Exact ``log p(o | y)``."""
+    return -exact.density(y) + exact.log_evidence + prior(y)
+
+
+def round_mixture(sigma):
+    """Components with no direction thinner than the smallest sigmas."""
+    rng = np.random.default_rng(1)
+    factors = 0.3 * rng.normal(size=(3, D, D))
+    covariances = 0.2 * np.eye(D) + factors @ factors.swapaxes(1, 2)
+    return neb.gaussian_mixture([0.6, 0.3, 0.1], rng.normal(size=(3, D)), covariances, sigma)
+
+
+def likelihood_error(sigma, closure) -> float:
+    """RMS error of the closure's ``log p(o | y)`` over 200 draws of the smoothed posterior."""
+    prior, observation = round_mixture(sigma), gaussian(from_matrix(MATRIX), SEEN, TAU)
+    exact = exact_posterior(prior, observation)
+    posterior = closed(prior, observation, closure)
+    y = exact.density.sample(jax.random.key(0), (200,))
+    gap = jax.vmap(lambda y: prior(y) - posterior(y) - log_lambda(prior, exact, y))(y)
+    return float(jnp.sqrt(jnp.mean(gap**2)))
+
+
+def test_the_yardstick_is_the_mean_likelihood(x64):
+    """T2: the mean of L(o | x) over exact draws of x given y, abs z < 5 at 8 places."""
+    prior, observation, exact = problem(0.5)
+    places = exact.density.sample(jax.random.key(1), (8,))
+    for i, y in enumerate(places):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(2), i), 20_000)
+        x = jax.vmap(prior.sample_posterior, (0, None))(keys, y)
+        terms = np.exp(jax.vmap(observation.log_likelihood)(x))
+        z = (terms.mean() - np.exp(log_lambda(prior, exact, y))) / terms.std() * len(terms) ** 0.5
+        assert abs(z) < 5
+
+
+def test_the_posterior_has_a_bayes_estimator_too(x64):
+    """T1: E[X | y, o] by conditioning twice is y + sigma^2 grad log p(y | o), to 1e-9."""
+    prior, observation, exact = problem(0.5)
+    for y in exact.density.sample(jax.random.key(1), (8,)):
+        twice = exact_posterior(exact.density, gaussian(identity((D,)), y, 0.5)).density.mean()
+        np.testing.assert_allclose(neb.bayes_estimator(exact.density, y), twice, atol=1e-9)
+
+
+@pytest.mark.parametrize("closure", ORDERS)
+def test_order_of_the_bias(closure, x64):
+    """T4: the slope at the last halving of sigma is the theory's, within .3."""
+    slope = np.log2(likelihood_error(0.05, closure) / likelihood_error(0.025, closure))
+    assert abs(slope - ORDERS[closure]) < 0.3
+
+
+def test_split_is_an_exact_change_of_variables(x64):
+    """The split's target is the mixture of Y under noise R - sigma^2 A A^T, with p(o) in front."""
+    prior, observation, exact = problem(0.3)
+    law_of_y = unsmoothed(prior)
+    less = TAU**2 * np.eye(2) - 0.3**2 * MATRIX @ MATRIX.T
+    target = exact_posterior(law_of_y, gaussian(from_matrix(MATRIX), SEEN, noise_covariance=less))
+    np.testing.assert_allclose(target.log_evidence, exact.log_evidence, atol=1e-9)
+    posterior = posterior_energy(prior, observation, "split")
+    y = target.density.sample(jax.random.key(0), (20_000,))
+    gap = jax.vmap(lambda y: posterior(y) + exact.log_evidence - target.density(y))(y[:50])
+    np.testing.assert_allclose(gap, 0, atol=1e-8)
+    check_draws(posterior, exact.density, y)
+
+
+def unsmoothed(prior):
+    """The law of Y as a clean mixture."""
+    vectors, spread = prior.eigenvectors, prior.eigenvalues + prior.sigma**2
+    covariances = jnp.einsum("kde,ke,kfe->kdf", vectors, spread, vectors)
+    return neb.gaussian_mixture(jnp.exp(prior.log_weights), prior.means, covariances, 1e-9)
+
+
+def check_draws(posterior, exact, y):
+    """T3: jumps of exact draws of y have the posterior's mean and covariance, abs z < 5."""
+    keys = jax.random.split(jax.random.key(5), len(y))
+    x = np.asarray(jax.vmap(neb.stochastic_jump, (0, None, 0))(keys, posterior, y))
+    mean, spread = np.asarray(exact.mean()), clean_covariance(exact)
+    terms = [x - mean, (x - mean) ** 2 - np.diag(spread)]
+    terms.append((x - mean) * np.roll(x - mean, 1, axis=1) - np.diag(np.roll(spread, 1, axis=1)))
+    terms = np.concatenate(terms, axis=1)
+    assert np.abs(terms.mean(0) / terms.std(0) * len(x) ** 0.5).max() < 5
+    jumps = np.asarray(jax.vmap(neb.mean_jump, (None, None, 0))(keys[0], posterior, y))
+    short = (jumps - mean) ** 2 - np.diag(spread)
+    assert np.abs(short.mean(0) / short.std(0) * len(x) ** 0.5).max() > 5
+
+
+def clean_covariance(density):
+    return np.asarray(density.covariance()) - float(density.sigma) ** 2 * np.eye(D)
+
+
+def test_inflated_is_exact_for_more_noise(x64):
+    """T8: p_sigma(y) L(o | y), then the jump, is the posterior under R + sigma^2 A A^T."""
+    prior, observation, _ = problem(0.3)
+    more = TAU**2 * np.eye(2) + 0.3**2 * MATRIX @ MATRIX.T
+    exact = exact_posterior(prior, gaussian(from_matrix(MATRIX), SEEN, noise_covariance=more))
+    law_of_y = unsmoothed(prior)
+    y = exact_posterior(law_of_y, observation).density.sample(jax.random.key(0), (20_000,))
+    check_draws(posterior_energy(prior, observation, "inflated"), exact.density, y)
+
+
+@pytest.mark.parametrize("closure", ["moment", "isotropic"])
+def test_gaussian_closures_are_exact_for_gaussian_priors(closure, x64):
+    """Energy, Kalman's mean and the covariance of jumps, at any sigma."""
+    covariance = 0.5 * np.eye(D) if closure == "isotropic" else np.diag([0.1, 0.5, 1.0, 2.0])
+    prior = neb.gaussian_mixture([1.0], np.ones((1, D)), covariance[None], 0.8)
+    observation = gaussian(from_matrix(MATRIX), SEEN, TAU)
+    exact = exact_posterior(prior, observation)
+    posterior = posterior_energy(prior, observation, closure)
+    for y in exact.density.sample(jax.random.key(0), (5,)):
+        gap = posterior(y) + exact.log_evidence - exact.density(y)
+        np.testing.assert_allclose(gap, 0, atol=1e-9)
+        expected = neb.bayes_estimator(exact.density, y)
+        np.testing.assert_allclose(neb.bayes_estimator(posterior, y), expected, atol=1e-9)
+        np.testing.assert_allclose(posterior.score(y), exact.density.score(y), atol=1e-9)
+    keys = jax.random.split(jax.random.key(1), 20_000)
+    noise = jax.vmap(lambda key: neb.jump_noise(key, posterior, y).noise)(keys)
+    wanted = np.asarray(neb.posterior_covariance(exact.density, y))
+    error = 5 * np.sqrt((np.outer(np.diag(wanted), np.diag(wanted)) + wanted**2) / 20_000)
+    assert (np.abs(np.cov(np.asarray(noise).T) - wanted) < error).all()
+
+
+def test_loewner_sandwich(x64):
+    """T5: for a Gaussian prior, Cov(plugin) <= Cov(X | o) <= Cov(direct)."""
+    spread = np.diag([0.1, 0.5, 1.0, 2.0])
+    prior = neb.gaussian_mixture([1.0], np.zeros((1, D)), spread[None], 0.5)
+    observation = gaussian(from_matrix(MATRIX), SEEN, TAU)
+    truth = clean_covariance(exact_posterior(prior, observation).density)
+    y = jnp.ones(D)
+    wide = np.linalg.inv(jax.hessian(posterior_energy(prior, observation, "direct"))(y))
+    plugin = posterior_energy(prior, observation, "plugin")
+    jump = np.asarray(jax.jacobian(lambda y: neb.bayes_estimator(plugin, y))(y))
+    narrow = jump @ np.linalg.inv(jax.hessian(plugin)(y)) @ jump.T
+    assert np.linalg.eigvalsh(truth - narrow).min() > -1e-9
+    assert np.linalg.eigvalsh(wide - truth).min() > -1e-9
+    assert np.trace(wide) > 1.05 * np.trace(truth) > 1.05**2 * np.trace(narrow)
+
+
+def test_first_order_bias_of_direct(x64):
+    """T12: E_direct f - E f = sigma^2 / 2 Cov(f, Laplacian p / p), by quadrature of one number."""
+    means, variances, weights = np.array([-1.0, 1.0]), np.array([0.3, 0.5]), np.array([0.4, 0.6])
+    sigma, grid = 0.05, np.linspace(-6, 6, 4001)
+    prior = neb.gaussian_mixture(weights, means[:, None], variances[:, None], sigma)
+    posterior = posterior_energy(prior, gaussian(identity((1,)), [0.2], 0.5), "direct")
+    direct = np.exp(-np.asarray(jax.vmap(posterior)(jnp.asarray(grid)[:, None])))
+    each = weights * stats.norm.pdf(grid[:, None], means, np.sqrt(variances))
+    clean = each.sum(1)
+    standard = (grid[:, None] - means) ** 2 / variances - 1
+    ratio = (each * standard / variances).sum(1) / clean
+    exact = clean * stats.norm.pdf(0.2, grid, 0.5)
+    direct, exact = direct / direct.sum(), exact / exact.sum()
+    for f in (grid, grid**2):
+        predicted = 0.5 * sigma**2 * (exact @ (f * ratio) - exact @ f * (exact @ ratio))
+        assert abs(direct @ f - exact @ f - predicted) < 0.02 * abs(predicted)
+
+
+SPLITS = {
+    "gaussian": lambda eye: gaussian(eye, [0.8], 0.5),
+    "probit": lambda eye: bernoulli(eye, [1.0], noise_scale=0.5),
+    "student_t, 4": lambda eye: student_t(eye, [0.8], 0.5, df=4.0),
+    "student_t, 1": lambda eye: student_t(eye, [0.8], 0.5, df=1.0),
+}
+
+
+@pytest.mark.parametrize("kind", SPLITS)
+def test_data_look_the_same_through_y(kind, x64):
+    """``E[p_split(o | x + sigma xi)] = p(o | x)``, by 100 Gauss-Hermite nodes.
+
+    Student-t noise leaves out precisions of probability at most 1e-4, and its integral over
+    precisions has 64 nodes: 1e-3 of the largest density.
+    """
+    observation = SPLITS[kind](identity((1,)))
+    sigma = 0.9 * min(float(neb.inverse.split_bound(observation)), 1.0)
+    prior = neb.gaussian_mixture([1.0], np.zeros((1, 1)), np.ones((1, 1)), sigma)
+    posterior = posterior_energy(prior, observation, "split")
+    nodes, weights = np.polynomial.hermite_e.hermegauss(100)
+    for x in (-1.0, 0.3, 0.8, 2.0):
+        y = jnp.asarray(x + sigma * nodes)[:, None]
+        seen = np.exp(jax.vmap(lambda y: prior(y) - posterior(y))(y))
+        found = weights @ seen / weights.sum()
+        exact = float(jnp.exp(observation.log_likelihood(jnp.array([x]))))
+        assert abs(found - exact) < (1e-3 if "student" in kind else 1e-8)
+
+
+def test_monte_carlo_nears_the_mean_likelihood(x64):
+    """Counts of a Gaussian variable: log p(o | y) by quadrature, error falling with points."""
+    prior = neb.gaussian_mixture([1.0], [[2.0]], [[0.3]], 0.4)
+    observation = poisson(identity((1,)), [3.0], exposure=2.0)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    errors = []
+    for count in (16, 1024):
+        posterior = posterior_energy(prior, observation, "monte_carlo", num_points=count)
+        gaps = []
+        for place in (1.5, 2.0, 2.8):
+            y = jnp.array([place])
+            spread = float(neb.posterior_covariance(prior, y)[0, 0]) ** 0.5
+            x = float(neb.bayes_estimator(prior, y)[0]) + spread * nodes
+            exact = np.log(weights @ stats.poisson.pmf(3, np.maximum(2 * x, 1e-9)) / weights.sum())
+            gaps.append(float(prior(y) - posterior(y)) - exact)
+        errors.append(np.abs(gaps).max())
+    assert errors[1] < 0.02 and errors[1] < errors[0] < 0.3
+
+
+def test_forces_are_gradients_but_for_the_spread(x64):
+    """Of `moment`, with C held fixed, by central differences of the frozen energy."""
+    prior, observation, _ = problem(0.3)
+    posterior = posterior_energy(prior, observation, "moment")
+    y = jnp.array([0.2, -0.4, 0.1, 0.6])
+    spread = MATRIX @ np.asarray(neb.posterior_covariance(prior, y)) @ MATRIX.T + TAU**2 * np.eye(2)
+
+    def frozen(y):
+        r = SEEN - MATRIX @ neb.bayes_estimator(prior, y)
+        return prior(y) + 0.5 * r @ np.linalg.inv(spread) @ r
+
+    np.testing.assert_allclose(-posterior.score(y), jax.grad(frozen)(y), atol=1e-9)

@@ -1,0 +1,228 @@
+"""The posterior as a value: what is chosen, said, refused, and never compiled twice."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gates.oracles import mixture
+
+import neb_ppl as neb
+from neb_ppl.errors import (
+    ApproximationWarning,
+    EventShapeError,
+    InvalidArgumentError,
+    NotAnEnergyError,
+)
+from neb_ppl.inverse import (
+    bernoulli,
+    downsample,
+    from_matrix,
+    gaussian,
+    identity,
+    laplace,
+    poisson,
+    posterior_energy,
+    student_t,
+)
+
+D = 4
+PRIOR = mixture(D, 0.2)
+LOOK = from_matrix(np.eye(D)[:2])
+OBSERVATION = gaussian(LOOK, [0.1, 0.2], 0.4)
+CLOSURES = ("split", "moment", "isotropic", "plugin", "inflated", "direct", "monte_carlo")
+
+
+@pytest.mark.parametrize("closure", CLOSURES)
+def test_each_closure_walks_and_jumps_its_own_way(closure):
+    """The jump that a walk saves is the posterior's own, and explain says which."""
+    posterior = posterior_energy(PRIOR, OBSERVATION, closure)
+    start = PRIOR.sample(jax.random.key(0), (2,))
+    result = neb.sample(
+        jax.random.key(1), posterior, neb.MALA(step_size=0.01), start, num_samples=3,
+        progress_bar=False,
+    )  # fmt: skip
+    assert result.settings["jump"] == "stochastic_jump"
+    y = jnp.asarray(result.y[0, 0])
+    mean = neb.bayes_estimator(posterior, y)
+    np.testing.assert_array_equal(neb.mean_jump(jax.random.key(0), posterior, y), mean)
+    noise = np.asarray(result.x[0, 0]) - np.asarray(mean)
+    assert (np.abs(noise).max() > 1e-6) == (closure not in ("plugin", "direct"))
+    naive = y + posterior.sigma**2 * posterior.score(y)
+    assert np.allclose(mean, naive, atol=1e-4) == (closure == "moment")  # Kalman's is its own
+    said = posterior.explain()
+    assert said.closure == posterior.closure == closure
+    for words in (said.target, said.jump, said.bias, "sigma    0.2", said.cost):
+        assert words in str(said)
+
+
+def test_auto_takes_what_is_exact():
+    eye = identity((D,))
+    o = np.zeros(D)
+    exact = [
+        OBSERVATION,
+        gaussian(eye, o, 0.3),
+        gaussian(eye, o, noise_covariance=0.3 * np.eye(D)),
+        bernoulli(eye, o, noise_scale=0.3),
+        student_t(eye, o, 1.0, df=4.0),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ApproximationWarning)
+        assert all(posterior_energy(PRIOR, look).closure == "split" for look in exact)
+    others = [
+        (gaussian(eye, o, 0.1), "moment"),
+        (gaussian(lambda x: x**2, o, 0.1), "moment"),
+        (student_t(eye, o, 0.2, df=4.0), "monte_carlo"),
+        (bernoulli(eye, o, link="logit"), "monte_carlo"),
+        (poisson(eye, o, background=1.0), "monte_carlo"),
+        (laplace(eye, o, 0.5), "monte_carlo"),
+    ]
+    for look, closure in others:
+        with pytest.warns(ApproximationWarning, match=closure):
+            assert posterior_energy(PRIOR, look).closure == closure
+
+
+def test_a_range_of_levels_gives_the_best_below_the_bound():
+    energy = neb.noise_conditional(jax.random.key(0), (D,), (0.05, 1.0))
+    assert float(posterior_energy(energy, OBSERVATION).sigma) == pytest.approx(0.9 * 0.4)
+    assert float(posterior_energy(energy, OBSERVATION, sigma=0.1).sigma) == pytest.approx(0.1)
+    noiseless = gaussian(LOOK, [0.1, 0.2], 0.01)
+    with pytest.warns(ApproximationWarning, match="below 0.01"):
+        assert float(posterior_energy(energy, noiseless).sigma) == pytest.approx(0.05)
+
+
+def test_bounds_on_sigma():
+    half = gaussian(downsample(2, (4, 4)), np.zeros((2, 2)), 0.1)
+    assert float(neb.inverse.split_bound(half)) == pytest.approx(0.2)
+    unequal = gaussian(LOOK, [0, 0], [0.3, 0.1])
+    assert float(neb.inverse.split_bound(unequal)) == pytest.approx(0.1)
+    correlated = gaussian(LOOK, [0, 0], noise_covariance=[[0.5, 0.2], [0.2, 0.3]])
+    smallest = np.linalg.eigvalsh([[0.5, 0.2], [0.2, 0.3]])[0]
+    assert float(neb.inverse.split_bound(correlated)) == pytest.approx(smallest**0.5, rel=1e-5)
+    assert float(neb.inverse.split_bound(laplace(LOOK, [0, 0], 0.1))) == 0
+
+
+@pytest.mark.parametrize("closure", CLOSURES)
+def test_new_data_compile_nothing(closure, compilations):
+    energy = jax.jit(lambda posterior, y: (posterior(y), posterior.score(y)))
+    others = [gaussian(LOOK, [0.1, 0.2], 0.4), gaussian(LOOK, [0.5, -0.2], 0.5)]
+    one, other = (
+        posterior_energy(PRIOR.at(0.2 + i / 10), o, closure) for i, o in enumerate(others)
+    )
+    y, z = jnp.zeros(D), jnp.ones(D)
+    first = energy(one, y)
+    with compilations() as count:
+        second = energy(other, z)
+    assert not count and first[0] != second[0]
+
+
+@pytest.mark.parametrize("closure", ["moment", "monte_carlo"])
+def test_forces_are_for_walks_that_accept_or_reject(closure):
+    posterior = posterior_energy(PRIOR, OBSERVATION, closure)
+    start = PRIOR.sample(jax.random.key(0), (2,))
+    for walk in (neb.ULA(), neb.KineticLangevin(), neb.MCLMC()):
+        with pytest.raises(InvalidArgumentError, match="settle elsewhere"):
+            neb.sample(jax.random.key(0), posterior, walk, start, num_samples=1)
+
+    def of_noise(scale):
+        look = gaussian(LOOK, [0.1, 0.2], scale)
+        return posterior_energy(PRIOR, look, closure)(jnp.zeros(D))
+
+    with pytest.raises(TypeError, match="latent"):
+        jax.grad(of_noise)(0.4)
+
+
+def test_the_noise_scale_of_a_split_may_be_latent():
+    """The derivative in tau, by central differences; and NaN below the bound, never a number."""
+
+    def energy(scale):
+        look = gaussian(LOOK, [0.1, 0.9], scale)
+        return posterior_energy(PRIOR, look, "split")(jnp.zeros(D))
+
+    numeric = (energy(0.41) - energy(0.39)) / 0.02
+    assert float(jax.grad(energy)(0.4)) == pytest.approx(float(numeric), rel=1e-2)
+    assert jnp.isnan(jax.jit(energy)(0.15))
+
+
+def test_images_of_any_size_without_a_matrix():
+    """Nothing of d x d is held: the numbers of a deblurring posterior are few times d."""
+    prior = neb.deen(jax.random.key(0), (64, 64), 0.1, network=neb.UNet())
+    kernel = neb.inverse.gaussian_kernel(1.0, 5)
+    for boundary in ("periodic", "zero"):
+        look = gaussian(neb.inverse.blur(kernel, (64, 64), boundary), np.zeros((64, 64)), 0.2)
+        posterior = posterior_energy(prior, look)
+        assert posterior.closure == "split"
+        own = sum(np.size(leaf) for leaf in jax.tree.leaves(posterior))
+        own -= sum(np.size(leaf) for leaf in jax.tree.leaves(prior))
+        assert own < 10 * 64**2
+        program = jax.jit(jax.grad(posterior)).lower(jnp.zeros((64, 64))).compile()
+        assert program.memory_analysis().temp_size_in_bytes < 4 * (64**2) ** 2
+
+
+@pytest.mark.parametrize(
+    "build, error, words",
+    [
+        (lambda: posterior_energy(PRIOR, np.zeros(2)), InvalidArgumentError, "observation must be"),
+        (lambda: posterior_energy(PRIOR, OBSERVATION, "exact"), InvalidArgumentError, "'exact'"),
+        (
+            lambda: posterior_energy(PRIOR, gaussian(LOOK, [0, 0], 0.1), "split"),
+            InvalidArgumentError, "exists below 0.1",
+        ),
+        (
+            lambda: posterior_energy(PRIOR, laplace(LOOK, [0, 0], 0.5), "split"),
+            InvalidArgumentError, "monte_carlo",
+        ),
+        (
+            lambda: posterior_energy(PRIOR, laplace(LOOK, [0, 0], 0.5), "moment"),
+            InvalidArgumentError, "Gaussian noise",
+        ),
+        (
+            lambda: posterior_energy(PRIOR, gaussian(lambda x: x, np.zeros(D), 1), "isotropic"),
+            InvalidArgumentError, "LinearOperator",
+        ),
+        (
+            lambda: posterior_energy(neb.from_score(lambda y: -y, 0.2), OBSERVATION),
+            NotAnEnergyError, "no density",
+        ),
+        (
+            lambda: posterior_energy(PRIOR, gaussian(identity((3,)), np.zeros(3), 1)),
+            EventShapeError, "(3,)",
+        ),
+        (
+            lambda: posterior_energy(PRIOR, gaussian(lambda x: x[:2], np.zeros(3), 1)),
+            EventShapeError, "(2,)",
+        ),
+        (
+            lambda: posterior_energy(
+                neb.kernel_density(np.zeros((2, 400)), 0.2),
+                gaussian(identity((400,)), np.zeros(400), 0.1), "moment",
+            ),
+            InvalidArgumentError, "400 x 400",
+        ),
+        (
+            lambda: posterior_energy(
+                neb.deen(jax.random.key(0), (D,), 0.2), OBSERVATION, sigma=0.1
+            ),
+            InvalidArgumentError, "Leave sigma out",
+        ),
+        (
+            lambda: posterior_energy(
+                neb.deen(jax.random.key(0), (D,), 0.2), OBSERVATION, "isotropic"
+            ),
+            InvalidArgumentError, "prior_variance",
+        ),
+        (
+            lambda: posterior_energy(PRIOR, OBSERVATION, "monte_carlo", num_points=0),
+            InvalidArgumentError, "num_points",
+        ),
+        (
+            lambda: neb.posterior_covariance(posterior_energy(PRIOR, OBSERVATION), jnp.zeros(D)),
+            InvalidArgumentError, "conditioned",
+        ),
+    ],
+)  # fmt: skip
+def test_refused(build, error, words):
+    with pytest.raises(error) as caught:
+        build()
+    assert words in str(caught.value)

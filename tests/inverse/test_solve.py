@@ -1,0 +1,181 @@
+"""Solutions against exact posteriors: draws, modes, evidence, results."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gates.oracles import mixture
+from scipy import stats
+
+import neb_ppl as neb
+from neb_ppl.errors import ApproximationWarning, InvalidArgumentError, WalkError
+from neb_ppl.inverse import (
+    exact_posterior,
+    from_matrix,
+    gaussian,
+    identity,
+    likelihood,
+    poisson,
+    posterior_energy,
+    posterior_result,
+    smc,
+    solve,
+)
+
+D = 4
+PRIOR = mixture(D, 0.3)
+MATRIX = np.random.default_rng(3).normal(size=(2, D))
+MATRIX /= np.linalg.norm(MATRIX, 2)
+OBSERVATION = gaussian(from_matrix(MATRIX), [0.3, -0.5], 0.4)
+EXACT = exact_posterior(PRIOR, OBSERVATION)
+DEVIATIONS = np.sqrt(np.diag(np.asarray(EXACT.density.covariance()) - 0.3**2 * np.eye(D)))
+
+
+@pytest.fixture(scope="module")
+def solved():
+    return solve(jax.random.key(0), PRIOR, OBSERVATION, progress_bar=False)
+
+
+def z_of_means(result, truth):
+    """Errors of the draws' own means, by their effective number."""
+    draws = result.draws.reshape(-1, D)
+    return (draws.mean(0) - truth) / (draws.std(0) / np.sqrt(len(draws)))
+
+
+def test_mean_spread_and_intervals(solved):
+    """T10: mean within 4 standard errors, sd within 5 %, intervals hold their share."""
+    truth = np.asarray(EXACT.density.mean())
+    assert np.abs(z_of_means(solved, truth)).max() < 4
+    np.testing.assert_allclose(solved.mean, truth, atol=4 * DEVIATIONS.max() / 30)
+    np.testing.assert_allclose(solved.sd, DEVIATIONS, rtol=0.05)
+    np.testing.assert_allclose(np.sqrt(np.diag(solved.covariance())), solved.sd, rtol=1e-2)
+    lower, upper = solved.interval(0.9)
+    exact = np.asarray(EXACT.density.sample_clean(jax.random.key(1), (20_000,)))
+    share = ((exact > lower) & (exact < upper)).mean(axis=0)
+    np.testing.assert_allclose(share, 0.9, atol=4 * np.sqrt(0.09 / 1_000))
+    assert "largest R-hat 1.0" in str(solved) and "split" in str(solved)
+    assert solved.diagnose().ok
+
+
+def test_to_arviz(solved):
+    idata = solved.to_arviz()
+    assert idata["posterior"]["x"].shape == solved.draws.shape
+    assert idata["posterior"].attrs["closure"] == "split"
+
+
+@pytest.mark.parametrize("closure", ["moment", "isotropic", "monte_carlo"])
+def test_closures_on_the_smoothed_posterior(closure):
+    """T6 and T7: the covariance without Hessians, and brackets of convex functions."""
+    result = solve(
+        jax.random.key(0), PRIOR, OBSERVATION, closure=closure, walk=neb.MALA(),
+        num_chains=64, num_samples=64, progress_bar=False,
+    )  # fmt: skip
+    wanted = np.asarray(EXACT.density.covariance()) - 0.3**2 * np.eye(D)
+    np.testing.assert_allclose(result.covariance(by="walk"), wanted, atol=0.15 * wanted.max())
+    exact = np.asarray(EXACT.density.sample_clean(jax.random.key(1), (20_000,)))
+    for function in (jnp.linalg.norm, jnp.max, lambda x: jnp.sum(jnp.abs(x))):
+        found = result.bracket(function)
+        truth = float(jax.vmap(function)(exact).mean())
+        assert found.lower < truth < found.upper
+        assert found.lower < found.estimate < found.upper
+
+
+def test_brackets_of_a_split_have_no_upper_bound(solved):
+    found = solved.bracket(jnp.linalg.norm)
+    truth = np.linalg.norm(EXACT.density.sample_clean(jax.random.key(1), (20_000,)), axis=1).mean()
+    assert found.lower < truth < found.upper == np.inf
+    with pytest.raises(InvalidArgumentError, match="smoothed posterior"):
+        solved.covariance(by="walk")
+
+
+def test_weights_of_far_modes_and_evidence():
+    """Two modes ten deviations apart, one three times as likely: particles know their weights.
+
+    256 particles a run, 8 runs: the mean weight within 5 standard errors of the exact one, as the
+    evidence is, of which the log is biased by half its variance.
+    """
+    prior = neb.gaussian_mixture([0.5, 0.5], [[-3.0, 0.0], [3.0, 0.0]], [0.09, 0.09], 0.3)
+    look = gaussian(from_matrix([[0.1, 1.0]]), [0.17], 0.5)
+    exact = exact_posterior(prior, look)
+    weight = float(np.exp(exact.density.log_weights)[np.asarray(exact.density.means)[:, 0] > 0][0])
+    assert 0.55 < weight < 0.75
+    runs = [
+        smc(jax.random.key(i), prior, look, num_particles=256, progress_bar=False) for i in range(8)
+    ]
+    shares = np.array([(run.x[:, 0] > 0).mean() for run in runs])
+    assert abs(shares.mean() - weight) < 5 * shares.std(ddof=1) / np.sqrt(8)
+    evidence = np.array([run.log_evidence for run in runs])
+    bias = evidence.var(ddof=1) / 2
+    assert abs(evidence.mean() + bias - exact.log_evidence) < 5 * evidence.std(ddof=1) / np.sqrt(8)
+    assert evidence.std() < 0.2
+
+
+@pytest.mark.filterwarnings("ignore:.*not finite")  # walks touch the edge of what counts allow
+def test_counts_by_particles_and_by_walk():
+    """Poisson data of a Gaussian variable: evidence and mean by quadrature; the closure's error
+    at sigma = .1 is below 1e-2 of both."""
+    prior = neb.gaussian_mixture([1.0], [[3.0]], [[0.5]], 0.1)
+    look = poisson(identity((1,)), [9.0], exposure=2.0)
+    grid = np.linspace(0.01, 8, 4_000)
+    joint = stats.norm.pdf(grid, 3, 0.5**0.5) * stats.poisson.pmf(9, 2 * grid)
+    evidence, mean = joint.sum() * (grid[1] - grid[0]), (grid * joint).sum() / joint.sum()
+    with pytest.warns(ApproximationWarning):
+        run = smc(jax.random.key(0), prior, look, num_particles=1024, progress_bar=False)
+    assert abs(run.log_evidence - np.log(evidence)) < 0.1
+    spread = np.sqrt((grid**2 * joint).sum() / joint.sum() - mean**2)
+    assert abs(run.x.mean() - mean) < 5 * spread / np.sqrt(300)
+    with pytest.warns(ApproximationWarning):
+        result = solve(
+            jax.random.key(1), prior, look, walk=neb.MALA(), num_samples=64, progress_bar=False
+        )
+    assert abs(result.mean[0] - mean) < 0.1 * spread
+    assert result.sd[0] == pytest.approx(spread, rel=0.1)
+
+
+def test_a_start_at_one_level_comes_down_the_likelihood():
+    """An energy of one level: the result is the same posterior."""
+    energy = neb.from_energy(lambda y: PRIOR(y), 0.3, event_shape=(D,))
+    result = solve(
+        jax.random.key(2), energy, OBSERVATION, num_samples=64, walk=neb.HMC(), progress_bar=False
+    )
+    assert np.abs(result.mean - np.asarray(EXACT.density.mean())).max() < 0.2 * DEVIATIONS.max()
+    assert np.abs(result.sd / DEVIATIONS - 1).max() < 0.1
+
+
+def test_evidence_of_learned_energies_is_not_told():
+    energy = neb.noise_conditional(
+        jax.random.key(0), (D,), (0.1, 1.0), network=neb.MLP(hidden=8, blocks=1, conditional=True)
+    )
+    run = smc(jax.random.key(0), energy, OBSERVATION, num_particles=16, progress_bar=False)
+    assert run.log_evidence is None and "unknown" in str(run)
+
+
+def test_particles_that_cannot_go_on_are_an_error():
+    nowhere = likelihood(
+        lambda seen, o: jnp.sum(seen) * jnp.nan, [0.0], from_matrix(np.ones((1, D)))
+    )
+    with pytest.raises(WalkError, match="finite"), pytest.warns(ApproximationWarning):
+        smc(jax.random.key(0), PRIOR, nowhere, num_particles=16, progress_bar=False)
+
+
+def test_results_are_of_the_posterior_that_was_walked_on():
+    posterior = posterior_energy(PRIOR, OBSERVATION)
+    start = PRIOR.sample(jax.random.key(0), (2,))
+
+    def walked(model, jump):
+        return neb.sample(
+            jax.random.key(1), model, neb.MALA(0.01), start, num_samples=8, jump=jump,
+            progress_bar=False,
+        )  # fmt: skip
+
+    good = posterior_result(
+        jax.random.key(2), posterior, walked(posterior, neb.mean_jump), num_draws=4
+    )
+    assert good.draws.shape == (2, 2, D)
+    for bad in (walked(posterior, neb.stochastic_jump), walked(PRIOR, neb.mean_jump)):
+        with pytest.raises(InvalidArgumentError, match="walk must be"):
+            posterior_result(jax.random.key(2), posterior, bad)
+    with pytest.raises(InvalidArgumentError, match="posterior must come"):
+        posterior_result(jax.random.key(2), PRIOR, run)
+    with pytest.raises(InvalidArgumentError, match="between 0 and 1"):
+        good.interval(90)
