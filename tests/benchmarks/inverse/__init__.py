@@ -1,0 +1,1 @@
+"""Posterior samplers for inverse problems against exact posteriors. See README.md."""
