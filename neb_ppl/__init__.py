@@ -6,7 +6,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from neb_ppl import data, errors
+from neb_ppl import data, errors, inverse
 from neb_ppl.checkpoints import describe_energy, load_energy, save_energy
 from neb_ppl.energies import (
     MLP,
@@ -37,6 +37,7 @@ from neb_ppl.estimators import (
     stochastic_jump,
 )
 from neb_ppl.geometry import critical_sigma, suggest_sigma
+from neb_ppl.inverse import posterior_energy
 from neb_ppl.sampling import (
     SampleResult,
     WalkState,
@@ -47,6 +48,7 @@ from neb_ppl.training import (
     ContrastiveLoss,
     DenoisingLoss,
     History,
+    SURELoss,
     TrainState,
     denoising_loss,
     fit,
@@ -91,6 +93,7 @@ __all__ = [
     "NeuralEnergy",
     "NoiseConditionalEnergy",
     "Preconditioned",
+    "SURELoss",
     "SampleResult",
     "SmoothedEnergy",
     "SmoothedScore",
@@ -112,6 +115,7 @@ __all__ = [
     "from_energy",
     "from_score",
     "gaussian_mixture",
+    "inverse",
     "jump_noise",
     "kernel_density",
     "load_energy",
@@ -120,6 +124,7 @@ __all__ = [
     "numpyro",
     "plots",
     "posterior_covariance",
+    "posterior_energy",
     "refine",
     "sample",
     "save_energy",

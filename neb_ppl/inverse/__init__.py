@@ -1,5 +1,6 @@
 """Inverse problems: what is seen of x, the posterior's energy, and its matched jump."""
 
+from neb_ppl.inverse.conformal import CalibratedIntervals, calibrate_intervals
 from neb_ppl.inverse.exact import ExactPosterior, exact_posterior
 from neb_ppl.inverse.imaging import (
     blur,
@@ -9,6 +10,8 @@ from neb_ppl.inverse.imaging import (
     mask,
     projections,
 )
+from neb_ppl.inverse.maximum import Maximum, maximum
+from neb_ppl.inverse.measurements import Measurements, all_at_once, once_at_a_time
 from neb_ppl.inverse.observations import (
     Observation,
     bernoulli,
@@ -30,22 +33,30 @@ from neb_ppl.inverse.operators import (
 from neb_ppl.inverse.pairs import Explanation, PosteriorEnergy
 from neb_ppl.inverse.posterior import posterior_energy, split_bound
 from neb_ppl.inverse.result import Bracket, PosteriorResult, posterior_result
+from neb_ppl.inverse.second_moment import SecondMoment, check_second_moment, recalibrated
 from neb_ppl.inverse.smc import SMCResult, annealed_start, smc
 from neb_ppl.inverse.solve import solve
 
 __all__ = [
     "Bracket",
+    "CalibratedIntervals",
     "ExactPosterior",
     "Explanation",
     "LinearOperator",
+    "Maximum",
+    "Measurements",
     "Observation",
     "PosteriorEnergy",
     "PosteriorResult",
     "SMCResult",
+    "SecondMoment",
+    "all_at_once",
     "annealed_start",
     "bernoulli",
     "blur",
+    "calibrate_intervals",
     "check_adjoint",
+    "check_second_moment",
     "downsample",
     "exact_posterior",
     "fourier",
@@ -57,10 +68,13 @@ __all__ = [
     "laplace",
     "likelihood",
     "mask",
+    "maximum",
+    "once_at_a_time",
     "poisson",
     "posterior_energy",
     "posterior_result",
     "projections",
+    "recalibrated",
     "smc",
     "solve",
     "split_bound",

@@ -138,7 +138,7 @@ _WORDS = {
     "split": (
         "p_sigma(y) N(o; A y, R - sigma^2 A A^T)",
         "the prior's own, stochastic",
-        "always (and with it mean, covariance and intervals)",
+        "always, in the law of y, and in mean and covariance of x (x given y taken as Gaussian)",
         "none",
     ),
     "inflated": (

@@ -51,7 +51,7 @@ class ProbitSplitPosterior(PosteriorEnergy):
             "split",
             "p_sigma(y) prod Phi(+-a.y / sqrt(tau^2 - sigma^2 |a|^2))",
             "the prior's own, stochastic",
-            "always (and with it mean, covariance and intervals)",
+            "always, in the law of y, and in mean and covariance of x (x given y taken as Gaussian)",
             "none",
             float(self.sigma),
             float(self.bound),

@@ -40,7 +40,8 @@ from neb_ppl.inverse.observations import (
 )
 from neb_ppl.inverse.operators import LinearOperator, from_matrix
 from neb_ppl.inverse.pairs import PosteriorEnergy
-from neb_ppl.types import Array, Scalar
+from neb_ppl.inverse.second_moment import recalibrated
+from neb_ppl.types import Array, ArrayLike, Scalar
 
 __all__ = ["CLOSURES", "posterior_energy", "split_bound"]
 
@@ -58,6 +59,7 @@ def posterior_energy(
     sigma: float | None = None,
     num_points: int = 16,
     prior_variance: float | None = None,
+    recalibration: float | ArrayLike | None = None,
 ) -> PosteriorEnergy:
     r"""The energy of y given data, and the jump that belongs to it, as one value.
 
@@ -89,6 +91,10 @@ def posterior_energy(
     prior_variance : float, optional
         Variance of one entry of x, for ``"isotropic"``; default the training data's.
 
+    recalibration : float, or array of the event's shape, optional
+        What stochastic jumps' deviations are multiplied with (`check_second_moment`); for split and
+        inflated.
+
     Returns
     -------
     PosteriorEnergy
@@ -118,6 +124,13 @@ def posterior_energy(
     _check_fit(prior, observation)
     if closure == "auto":
         closure = _choose(prior, observation, bound)
+    if recalibration is not None:
+        if closure not in ("split", "inflated"):
+            raise InvalidArgumentError(
+                f"recalibration is of the prior's jump, which closure={closure!r} does not use; "
+                "'split' and 'inflated' do."
+            )
+        prior = recalibrated(prior, recalibration)
     make = {
         "split": lambda: _split(prior, observation, bound),
         "moment": lambda: _moment(prior, observation),
@@ -155,6 +168,11 @@ def one_level(energy: Any, bound: Scalar, sigma: float | None = None) -> Smoothe
             wanted = SHARE_OF_BOUND * float(bound)
             sigma = min(max(wanted, low), high) if wanted > 0 else low
         return energy.at(sigma)
+    if isinstance(energy, PosteriorEnergy):
+        raise InvalidArgumentError(
+            "energy is a posterior already. Two observations share the smoothing noise of x: stack "
+            "them into one (neb_ppl.inverse.stack) and start from the prior."
+        )
     if not isinstance(energy, SmoothedEnergy):
         raise NotAnEnergyError(
             f"energy is a {type(energy).__name__}, which has no density to multiply a likelihood "

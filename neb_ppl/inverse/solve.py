@@ -11,7 +11,7 @@ from neb_ppl.inverse.posterior import posterior_energy
 from neb_ppl.inverse.result import PosteriorResult, posterior_result
 from neb_ppl.inverse.smc import annealed_start
 from neb_ppl.sampling import sample
-from neb_ppl.types import Array, PRNGKey
+from neb_ppl.types import Array, ArrayLike, PRNGKey
 from neb_ppl.walks import NUTS, Walk
 
 __all__ = ["solve"]
@@ -24,6 +24,7 @@ def solve(
     *,
     closure: str = "auto",
     sigma: float | None = None,
+    recalibration: float | ArrayLike | None = None,
     walk: Walk | None = None,
     initial: Array | None = None,
     num_chains: int = 32,
@@ -42,7 +43,7 @@ def solve(
         the start is annealed through the levels.
     observation : Observation
         Such as ``neb_ppl.inverse.gaussian(operator, value, noise_scale)``.
-    closure, sigma
+    closure, sigma, recalibration
         As in `posterior_energy`.
     walk : Walk, optional
         Default `NUTS` with scales learned in warm-up; another walk is taken as it is.
@@ -71,7 +72,9 @@ def solve(
     """
     check_key(rng_key)
     check_counts(num_chains=num_chains, num_samples=num_samples)
-    posterior = posterior_energy(energy, observation, closure, sigma=sigma)
+    posterior = posterior_energy(
+        energy, observation, closure, sigma=sigma, recalibration=recalibration
+    )
     key_start, key_walk, key_jump = jax.random.split(rng_key, 3)
     if initial is None:
         initial = annealed_start(

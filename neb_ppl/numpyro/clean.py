@@ -13,7 +13,10 @@ from jax.core import Tracer
 from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.errors import ApproximationWarning, EventShapeError, InvalidArgumentError
 from neb_ppl.estimators import bayes_estimator
+from neb_ppl.inverse import LinearOperator
+from neb_ppl.inverse.gram import DenseGram, DiagonalGram, KrylovGram
 from neb_ppl.numpyro.distributions import SmoothedDensity
+from neb_ppl.numpyro.split import SplitNormal
 from neb_ppl.types import Array, ArrayLike, Event, Scalar
 
 __all__ = ["CleanVariable", "sample_clean"]
@@ -38,7 +41,9 @@ class CleanVariable:
     energy: SmoothedEnergy
     looks: list = dataclasses.field(default_factory=list, repr=False)
 
-    def observed(self, noise_scale: Any, operator: ArrayLike | None = None) -> dist.Distribution:
+    def observed(
+        self, noise_scale: Any, operator: LinearOperator | ArrayLike | None = None
+    ) -> dist.Distribution:
         r"""The law of :math:`o = A x + \tau\,\xi`, exact although the model holds y, not x.
 
         .. math:: o \mid y \sim N(A y,\ \tau^2 I - \sigma^2 A A^T)
@@ -53,19 +58,21 @@ class CleanVariable:
 
         Parameters
         ----------
-        noise_scale : float or scalar site
-            tau, a standard deviation, one for all of o. A latent one needs a prior that keeps above
-            `smallest_noise_scale`, such as ``TruncatedNormal(0, 1, low=...)``: below it there is no
-            such law, and the density is NaN, which walks reject.
-        operator : array, optional
-            A: a boolean array of the event's shape, True where it is seen (o has the event's shape
-            too; what it holds elsewhere is ignored, but must be finite), or a matrix ``(m, d)`` on
-            the raveled event. Default: everything is seen.
+        noise_scale : float or scalar site, or array of the shape of o
+            tau, standard deviations; an array where the rows of A are orthogonal. A latent one
+            needs a prior that keeps above `smallest_noise_scale`, such as ``TruncatedNormal(0, 1,
+            low=...)``: below it there is no such law, and the density is NaN, which walks reject.
+        operator : LinearOperator or array, optional
+            A: from `neb_ppl.inverse`, whose own numbers (a gain, the width of a periodic blur) may
+            be latent; a boolean array of the event's shape, True where it is seen (o has the
+            event's shape too; what it holds elsewhere is ignored, but must be finite); or a matrix
+            ``(m, d)`` on the raveled event. Default: everything is seen.
 
         Returns
         -------
         numpyro.distributions.Distribution
-            Of o: the event's shape, or ``(m,)``. Cost: a Cholesky factor of (m, m) for a matrix.
+            Of o: the operator's output shape. Cost: that of A, and a Cholesky factor of (m, m)
+            where A A^T has no structure.
 
         Raises
         ------
@@ -75,17 +82,16 @@ class CleanVariable:
             An operator for another event.
         """
         self._look_once()
+        if isinstance(operator, LinearOperator):
+            return self._alone(self._through(operator, noise_scale))
         if jnp.ndim(noise_scale) > 0:
             raise InvalidArgumentError(
                 f"noise_scale must be one number for all of o; got shape {jnp.shape(noise_scale)}."
             )
         low = self.smallest_noise_scale(operator)
         known = not isinstance(noise_scale, jax.Array) and not isinstance(low, Tracer)
-        if known and not float(noise_scale) > float(low):
-            raise InvalidArgumentError(
-                f"noise_scale must lie above sigma * ||A|| = {float(low):.4g} for {self.name!r}; "
-                f"got {float(noise_scale):.4g}. Use an energy of a smaller sigma."
-            )
+        if known:
+            self._check_scale(float(noise_scale), float(low))
         mean, matrix = self._forward(operator)
         sigma = self.energy.sigma
         if matrix is None:
@@ -97,8 +103,10 @@ class CleanVariable:
         covariance = noise_scale**2 * identity - sigma**2 * matrix @ matrix.T
         return self._alone(dist.MultivariateNormal(mean, covariance))
 
-    def smallest_noise_scale(self, operator: ArrayLike | None = None) -> Scalar:
+    def smallest_noise_scale(self, operator: LinearOperator | ArrayLike | None = None) -> Scalar:
         """``sigma * ||A||``: noise scales above it are exact."""
+        if isinstance(operator, LinearOperator):
+            return self.energy.sigma * operator.norm()
         _, matrix = self._forward(operator)
         norm = 1.0 if matrix is None else jnp.linalg.norm(matrix, 2)
         return self.energy.sigma * norm
@@ -143,6 +151,46 @@ class CleanVariable:
 
         law.expand = expand  # pyright: ignore[reportAttributeAccessIssue]
         return law
+
+    def _through(self, operator: LinearOperator, noise_scale: Any) -> dist.Distribution:
+        if operator.in_shape != self.y.shape:
+            raise EventShapeError(
+                f"operator takes events {operator.in_shape}; the event is {self.y.shape}."
+            )
+        gram, sigma = operator.gram(), self.energy.sigma
+        scale = jnp.asarray(noise_scale, self.y.dtype)
+        one_each = isinstance(gram, DiagonalGram) and scale.shape == operator.out_shape
+        if scale.ndim > 0 and not one_each:
+            raise InvalidArgumentError(
+                f"noise_scale has shape {scale.shape}; expected a number, or the output's shape "
+                f"{operator.out_shape} for operators with orthogonal rows."
+            )
+        if isinstance(gram, KrylovGram) and isinstance(scale, Tracer):
+            raise InvalidArgumentError(
+                f"noise_scale cannot be latent under {operator!r}: the determinant of A A^T is "
+                "unknown. Operators that can: identity, mask, downsample, fourier, a periodic "
+                "blur, a gain before these, and any with at most 256 outputs."
+            )
+        least = self.smallest_noise_scale(operator) if scale.ndim == 0 else None
+        if least is not None and not isinstance(scale, Tracer) and not isinstance(least, Tracer):
+            self._check_scale(float(scale), float(least))
+        if isinstance(gram, DenseGram):
+            matrix = operator.matrix()
+            covariance = scale**2 * jnp.eye(len(matrix)) - sigma**2 * matrix @ matrix.T
+            law = dist.MultivariateNormal(jnp.ravel(operator(self.y)), covariance)
+            if len(operator.out_shape) == 1:
+                return law
+            return dist.TransformedDistribution(
+                law, dist.transforms.ReshapeTransform(operator.out_shape, (len(matrix),))
+            )
+        return SplitNormal(operator(self.y), gram, scale**2, -(sigma**2))
+
+    def _check_scale(self, scale: float, low: float) -> None:
+        if not scale > low:
+            raise InvalidArgumentError(
+                f"noise_scale must lie above sigma * ||A|| = {low:.4g} for {self.name!r}; "
+                f"got {scale:.4g}. Use an energy of a smaller sigma."
+            )
 
     def _forward(self, operator: ArrayLike | None) -> tuple[Array, Array | None]:
         """``A y``, and A where it is a matrix."""

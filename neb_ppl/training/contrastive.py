@@ -56,6 +56,7 @@ class ContrastiveLoss:
     """
 
     keeps_best: ClassVar[bool] = False
+    learns_from_y: ClassVar[bool] = False
     weight: Any = 5.0
     restart: Any = 0.003
     steps: Any = 20

@@ -23,6 +23,7 @@ from neb_ppl.training import checks
 from neb_ppl.training.losses import DenoisingLoss, Loss, denoising_loss
 from neb_ppl.training.saved import fingerprint, load_state, save_state
 from neb_ppl.training.state import History, TrainState, copy
+from neb_ppl.training.sure import check_noise, clean_scale, sure_loss
 from neb_ppl.types import Array, ArrayLike, PRNGKey, PyTree
 
 __all__ = ["default_optimizer", "fit"]
@@ -60,13 +61,15 @@ def fit(
 ) -> tuple[Any, History]:
     """Learn an energy (or score) from clean data, by the denoising loss unless told otherwise.
 
+    From data that hold the model's noise already, ``loss=SURELoss()`` learns the same energy.
+
     Parameters
     ----------
     rng_key : key
     model : NeuralEnergy, NoiseConditionalEnergy, or a foreign model with ``params``
         Its ``weights`` are trained; sigma and network stay.
     x : array, shape ``(n, *event)``
-        Clean data, finite floats in data units.
+        Clean data, finite floats in data units; draws of y for a loss that learns from y.
     num_steps : int
         Steps in all; the learning rate decays to 0 over them.
     batch_size : int
@@ -81,7 +84,7 @@ def fit(
     validation : array, optional
         Held-out data; default a random `validation_fraction` of x, at most 1,000 events or 100,000
         numbers, the same ones whatever the key: a second call with the same x does not train on
-        them either. Few numbers are judged under several draws of the noise.
+        them either. Few numbers are judged under several draws of the noise. Clean where x is.
     validation_fraction : float
         0 trains on everything and returns the last average instead of the best.
     validate_every : int, optional
@@ -89,7 +92,8 @@ def fit(
     patience : int, optional
         Stop after this many validations without a lower risk.
     scale : DataScale, optional
-        Units of the network; default mean and deviation of x. Ignored by a model trained before.
+        Units of the network; default mean and deviation of the clean data, reckoned from those of
+        y where x is y. Ignored by a model trained before.
     callbacks : iterable of ``(step, model, history) -> bool or None``
         Called after each validation; True stops training. ``history.state`` is taken over by the
         next step: copy what you keep.
@@ -110,7 +114,8 @@ def fit(
     Raises
     ------
     NonFiniteDataError, EventShapeError, InvalidArgumentError
-        Bad data or arguments, before anything compiles.
+        Bad data or arguments, before anything compiles; data said to be y that vary less than
+        their noise.
     TrainingDivergedError
         A loss that is not finite: says the step and the learning rate, and carries the last good
         model as ``.energy``.
@@ -126,6 +131,8 @@ def fit(
     checks.check_trainable(rng_key, model)
     events = np.asarray(check_data(x, model.event_shape))
     checks.check_scale(model, events)
+    if loss.learns_from_y:
+        check_noise(model, events)
     key_steps, key_validation = jax.random.split(rng_key)
     events, held_out = _split(events, validation, validation_fraction, model.event_shape)
     if patience is not None and (held_out is None or not loss.keeps_best):
@@ -137,7 +144,7 @@ def fit(
     optimizer = optimizer or default_optimizer(learning_rate, num_steps)
     data = jnp.asarray(events)
     if state is None:
-        scaled = _with_scale(model, events, scale)
+        scaled = _with_scale(model, events, scale, loss)
         current = _initial_state(scaled, optimizer, key_steps, loss, data)
     else:
         current = copy(state)
@@ -171,7 +178,7 @@ def fit(
     )
     history = _train(run, current, progress_bar)
     seen = data if run.held_out is None else run.held_out
-    return _with_data_energy(best_model(history.state), key_validation, seen), history
+    return _with_data_energy(best_model(history.state), key_validation, seen, loss), history
 
 
 @lru_cache(maxsize=32)
@@ -327,7 +334,8 @@ def _validate(run: _Run, state: TrainState, history: History) -> TrainState:
     last = dataclasses.replace(state, best=copy(state.average), best_step=state.step.copy())
     if run.held_out is None:
         return last
-    risk = _risk(_with_weights(state.model, state.average), run.key_validation, run.held_out)
+    risk_of = _estimated_risk if run.loss.learns_from_y else _risk
+    risk = risk_of(_with_weights(state.model, state.average), run.key_validation, run.held_out)
     history.steps.append(int(state.step))
     history.risk.append(float(risk))
     if not run.loss.keeps_best:
@@ -340,6 +348,7 @@ def _validate(run: _Run, state: TrainState, history: History) -> TrainState:
 
 
 _risk = jax.jit(denoising_loss)
+_estimated_risk = jax.jit(sure_loss)
 
 
 def _on_disk(
@@ -420,10 +429,12 @@ def _initial_state(
     )
 
 
-def _with_scale(model: Any, x: np.ndarray, scale: DataScale | None) -> Any:
+def _with_scale(model: Any, x: np.ndarray, scale: DataScale | None, loss: Loss) -> Any:
     known = getattr(model, "scale", None)
     if known is None or known.is_fitted or not hasattr(model, "weights"):
         return model
+    if scale is None and loss.learns_from_y:
+        scale = clean_scale(x, float(model.sigma))
     return dataclasses.replace(model, scale=fit_data_scale(x, scale))
 
 
@@ -443,12 +454,21 @@ def _split(
     return x[order[count:]], x[order[:count]]
 
 
-def _with_data_energy(model: Any, rng_key: PRNGKey, x: Array) -> Any:
+def _with_data_energy(model: Any, rng_key: PRNGKey, x: Array, loss: Loss) -> Any:
     """What energies data + noise have, for those who judge walks."""
     if not isinstance(model, NeuralEnergy):
         return model
-    energies = smoothed_energies(rng_key, model, x[:MAX_VALIDATION])
+    events = x[:MAX_VALIDATION]
+    if loss.learns_from_y:
+        energies = _energies(model, events)
+    else:
+        energies = smoothed_energies(rng_key, model, events)
     return dataclasses.replace(model, data_energy=jnp.quantile(energies, QUANTILES))
+
+
+@jax.jit
+def _energies(model: NeuralEnergy, y: Array) -> Array:
+    return jax.lax.map(model, y, batch_size=100)
 
 
 def _repeated(x: np.ndarray) -> Array:

@@ -25,6 +25,11 @@ class Loss(Protocol):
     keeps_best: ClassVar[bool]
     """Whether the weights of the lowest denoising risk are the best, or else the last are."""
 
+    learns_from_y: ClassVar[bool]
+    """Whether the data hold the model's noise already, so that they are y and not x.
+
+    The validation risk is then estimated by `neb_ppl.training.sure_loss`, and not measured."""
+
     def init(self, rng_key: PRNGKey, model: Any, x: Array) -> PyTree:
         """The state before the first step; x are the training data."""
         ...
@@ -45,6 +50,7 @@ class DenoisingLoss:
     """`denoising_loss`, as `neb_ppl.fit` wants it."""
 
     keeps_best: ClassVar[bool] = True
+    learns_from_y: ClassVar[bool] = False
 
     def init(self, rng_key: PRNGKey, model: Any, x: Array) -> None:
         """Nothing to carry."""

@@ -54,7 +54,7 @@ class History:
         Training loss of every step.
     steps, risk : lists
         Validation steps, and the denoising risk per dimension at each, on held-out data under
-        fixed noise.
+        fixed noise; its estimate from y alone, under fixed probes, where the data are y.
     state : TrainState
         Give it to `fit` to go on exactly.
     stats : dict of arrays, shape (steps,)

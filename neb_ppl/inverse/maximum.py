@@ -1,0 +1,103 @@
+"""The most probable y, and the x that belongs to it."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from neb_ppl._checks import check_counts
+from neb_ppl.energies.base import SmoothedEnergy, check_event
+from neb_ppl.errors import InvalidArgumentError
+from neb_ppl.estimators import bayes_estimator
+from neb_ppl.types import Array, Bool, Event, Int, Scalar
+
+__all__ = ["Maximum", "maximum"]
+
+TOLERANCE = 1e-4
+
+
+class Maximum(NamedTuple):
+    """Where the density of y is largest.
+
+    Attributes
+    ----------
+    x : array, shape ``(*event,)``
+        The mean jump from y.
+    y : array, shape ``(*event,)``
+    energy : scalar array
+    gradient_norm : scalar array
+        Root mean square over entries, times sigma: without units.
+    num_steps : int array
+    converged : bool array
+    """
+
+    x: Event
+    y: Event
+    energy: Scalar
+    gradient_norm: Scalar
+    num_steps: Int[Array, ""]
+    converged: Bool[Array, ""]
+
+
+def maximum(
+    posterior: SmoothedEnergy, initial: Event, *, max_steps: int = 500, tolerance: float = TOLERANCE
+) -> Maximum:
+    r"""Minimise the energy of a posterior by L-BFGS, from one start.
+
+    Under ``closure="direct"`` it is the fixed point of plug-and-play and RED methods: the gradient
+    is :math:`(y - \hat x(y)) / \sigma^2 - \nabla \log p(o \mid y)`. A maximum is one point and
+    says nothing of uncertainty: in many dimensions hardly any draw is near it.
+
+    Parameters
+    ----------
+    posterior : SmoothedEnergy
+        Any energy; closures with a force (moment, monte_carlo) have no gradient to follow.
+    initial : array, shape ``(*event,)``
+        Batch with `jax.vmap`.
+    max_steps : int
+    tolerance : float
+        On `Maximum.gradient_norm`.
+
+    References
+    ----------
+    Romano, Elad and Milanfar (2017) for RED; Liu and Nocedal (1989) for L-BFGS.
+    """
+    check_counts(max_steps=max_steps)
+    check_event(posterior, initial, "initial")
+    if not getattr(posterior, "force_is_gradient", True):
+        raise InvalidArgumentError(
+            f"{type(posterior).__name__} has a force that is not its gradient: use "
+            "closure='split', 'isotropic', 'plugin' or 'direct'."
+        )
+    return _minimise(posterior, jnp.asarray(initial, jnp.result_type(float)), max_steps, tolerance)
+
+
+@jax.jit
+def _minimise(
+    posterior: SmoothedEnergy, initial: Event, max_steps: int, tolerance: float
+) -> Maximum:
+    optimizer = optax.lbfgs()
+    value_and_grad = optax.value_and_grad_from_state(posterior)
+
+    def norm(gradient: Array) -> Array:
+        return posterior.sigma * jnp.sqrt(jnp.mean(gradient**2))
+
+    def step(carry: tuple) -> tuple:
+        y, state, _, count = carry
+        energy, gradient = value_and_grad(y, state=state)
+        updates, state = optimizer.update(
+            gradient, state, y, value=energy, grad=gradient, value_fn=posterior
+        )
+        y = optax.apply_updates(y, updates)
+        return y, state, norm(optax.tree.get(state, "grad")), count + 1
+
+    def goes_on(carry: tuple) -> Array:
+        _, _, size, count = carry
+        return (count < max_steps) & (size > tolerance)
+
+    carry = (initial, optimizer.init(initial), jnp.asarray(jnp.inf, initial.dtype), 0)
+    y, _, size, count = jax.lax.while_loop(goes_on, step, carry)
+    return Maximum(
+        bayes_estimator(posterior, y), y, posterior(y), size, jnp.asarray(count), size <= tolerance
+    )
