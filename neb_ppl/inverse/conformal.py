@@ -7,7 +7,6 @@ from fractions import Fraction
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 from scipy.special import bdtr, rel_entr
 
 from neb_ppl.errors import EventShapeError, InvalidArgumentError, NonFiniteDataError
@@ -287,6 +286,8 @@ def shortest_factors(
         Group of each, 0, 1, ...
     misses : float
     """
+    from scipy.optimize import isotonic_regression  # a third of a second: not at every import
+
     num_groups = labels.max() + 1
     start, excess, steps = np.zeros(num_groups), -misses, []
     for k in range(num_groups):

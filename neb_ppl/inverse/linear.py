@@ -133,12 +133,15 @@ def linear_gaussian(
     return LinearGaussianPosterior(prior, observation, white, excess_leaf, closure)
 
 
+SPLIT_IS_EXACT = (
+    "always: y in law, x in mean and covariance (x given y is taken as Gaussian in a draw)"
+)
 _JUMP_COST = "; a draw of x: d Hessian products up to 128 dimensions, 20 beyond"
 _WORDS = {
     "split": (
         "p_sigma(y) N(o; A y, R - sigma^2 A A^T)",
         "the prior's own, stochastic",
-        "always, in the law of y, and in mean and covariance of x (x given y taken as Gaussian)",
+        SPLIT_IS_EXACT,
         "none",
     ),
     "inflated": (

@@ -1,7 +1,7 @@
 r"""Many noisy measurements of one x: sigma is left behind as sigma / sqrt(m).
 
-:math:`y_k = x + \sigma \xi_k` for k = 1 .. m. Their mean has noise :math:`\sigma / \sqrt m` and says
-all they say of x, while each y alone stays as smooth as at sigma.
+:math:`y_k = x + \sigma \xi_k` for k = 1 .. m. Their mean has noise :math:`\sigma / \sqrt m` and
+says all they say of x, while each y alone stays as smooth as at sigma.
 """
 
 import dataclasses
@@ -258,13 +258,14 @@ def _measure(
     def one(key: PRNGKey, y: Array, mean: Array, noise: Array) -> tuple[Array, Array, Scalar]:
         energy = NextMeasurementEnergy(levels, sigma, mean, k)
         algorithm = walk.resolve(sigma, y.size).algorithm(energy)
+        key_init, key_steps = jax.random.split(key)
 
         def step(i: Array, carry: tuple) -> tuple:
             state, total = carry
-            state, info = algorithm.step(jax.random.fold_in(key, i), state)
+            state, info = algorithm.step(jax.random.fold_in(key_steps, i), state)
             return state, total + walk.stats(info).get("acceptance_rate", 1.0)
 
-        state = algorithm.init(start(y, mean, noise), key)
+        state = algorithm.init(start(y, mean, noise), key_init)
         state, total = jax.lax.fori_loop(0, num_steps, step, (state, jnp.zeros(())))
         y = state.position
         return y, energy.mean_with(y), total / num_steps

@@ -8,6 +8,7 @@ from jax.scipy import special, stats
 
 from neb_ppl._pytree import value
 from neb_ppl.energies.base import SmoothedEnergy, check_event
+from neb_ppl.inverse.linear import SPLIT_IS_EXACT
 from neb_ppl.inverse.observations import BernoulliObservation, StudentTObservation
 from neb_ppl.inverse.pairs import Explanation, PosteriorEnergy
 from neb_ppl.types import Array, Event, Scalar
@@ -51,7 +52,7 @@ class ProbitSplitPosterior(PosteriorEnergy):
             "split",
             "p_sigma(y) prod Phi(+-a.y / sqrt(tau^2 - sigma^2 |a|^2))",
             "the prior's own, stochastic",
-            "always, in the law of y, and in mean and covariance of x (x given y taken as Gaussian)",
+            SPLIT_IS_EXACT,
             "none",
             float(self.sigma),
             float(self.bound),

@@ -120,10 +120,12 @@ def walk_on(
 ) -> PyTree:
     """Where one chain is after `num_steps` steps from `position`."""
 
-    def step(i: Array, state: Any) -> Any:
-        return algorithm.step(jax.random.fold_in(rng_key, i), state)[0]
+    key_init, key_steps = jax.random.split(rng_key)
 
-    state = algorithm.init(position, rng_key)
+    def step(i: Array, state: Any) -> Any:
+        return algorithm.step(jax.random.fold_in(key_steps, i), state)[0]
+
+    state = algorithm.init(position, key_init)
     return jax.lax.fori_loop(0, num_steps, step, state).position
 
 

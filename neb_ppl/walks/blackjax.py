@@ -17,6 +17,9 @@ __all__ = ["GHMC", "HMC", "MALA", "MCLMC", "NUTS", "BlackJAXWalk"]
 
 
 JITTER = 0.2
+# ``fold_in(key, i)`` is ``split(key)[i]``, and BlackJAX splits the key of a step: a small number
+# here would tie the jitter to the draw that accepts.
+JITTER_KEY = 2**32 - 1
 
 
 class BlackJAXWalk(Walk):
@@ -114,7 +117,7 @@ class HMC(BlackJAXWalk):
 
     def jittered(self, rng_key: PRNGKey) -> Self:
         """A leapfrog within 20 % of the step size."""
-        key = jax.random.fold_in(rng_key, 1)
+        key = jax.random.fold_in(rng_key, JITTER_KEY)
         factor = jax.random.uniform(key, (), self.step_size.dtype, 1 - JITTER, 1 + JITTER)
         return self.with_step_size(factor * self.step_size)
 

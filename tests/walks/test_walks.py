@@ -72,6 +72,19 @@ def test_a_biased_walk_is_seen():
     assert np.abs(stationary_z(neb.ULA(0.3))).max() > 5
 
 
+def test_the_jitter_of_hmc_is_independent_of_its_acceptance(monkeypatch):
+    """Long leapfrogs, 20,000 chains: abs z < 5; the mutant jitters with BlackJAX's own key.
+
+    ``fold_in(key, 1)`` is the key that BlackJAX accepts with: variances were then off by 6 %.
+    """
+    walk = neb.HMC(step_size=0.4, num_integration_steps=10)
+    assert np.abs(stationary_z(walk, chains=20_000)).max() < 5
+    monkeypatch.setattr(neb.walks.blackjax, "JITTER_KEY", 1)
+    jax.clear_caches()
+    assert np.abs(stationary_z(walk, chains=20_000)).max() > 5
+    jax.clear_caches()
+
+
 @pytest.mark.parametrize("name", WALKS)
 def test_walks_compose_with_vmap_over_their_own_tuning(name):
     """Step sizes are leaves: several run at once."""

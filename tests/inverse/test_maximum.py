@@ -1,0 +1,50 @@
+"""Maxima: of a Gaussian posterior in closed form, and where they cannot be."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gates.oracles import mixture
+
+import neb_ppl as neb
+from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.inverse import from_matrix, gaussian, maximum, posterior_energy
+
+D, SIGMA = 4, 0.3
+MATRIX = np.random.default_rng(3).normal(size=(2, D))
+MATRIX /= np.linalg.norm(MATRIX, 2)
+OBSERVATION = gaussian(from_matrix(MATRIX), [0.3, -0.5], 0.4)
+
+
+def test_the_maximum_of_a_gaussian():
+    """Of `direct`: (P + s^2)^-1 y = A' R^-1 (o - A y), solved by hand, to the tolerance."""
+    spread = np.diag([0.1, 0.5, 1.0, 2.0])
+    prior = neb.gaussian_mixture([1.0], np.zeros((1, D)), spread[None], SIGMA)
+    found = maximum(posterior_energy(prior, OBSERVATION, "direct"), jnp.ones(D))
+    precision = np.linalg.inv(spread + SIGMA**2 * np.eye(D)) + MATRIX.T @ MATRIX / 0.16
+    exact = np.linalg.solve(precision, MATRIX.T @ np.array([0.3, -0.5]) / 0.16)
+    assert found.converged and found.num_steps < 50
+    np.testing.assert_allclose(found.y, exact, atol=1e-3)
+    np.testing.assert_array_equal(found.x, found.y)
+
+
+def test_it_is_a_fixed_point_of_plug_and_play():
+    """y - xhat(y) = sigma^2 grad log p(o | y) for a prior that is not Gaussian; batched."""
+    prior = mixture(D, SIGMA)
+    posterior = posterior_energy(prior, OBSERVATION, "direct")
+    starts = prior.sample(jax.random.key(0), (5,))
+    found = jax.vmap(lambda y: maximum(posterior, y))(starts)
+    assert found.converged.all()
+    for y in found.y:
+        pull = SIGMA**2 * jax.grad(OBSERVATION.log_likelihood)(y)
+        np.testing.assert_allclose(y - neb.bayes_estimator(prior, y), pull, atol=2e-4)
+
+
+def test_refused():
+    prior = mixture(D, SIGMA)
+    with pytest.raises(InvalidArgumentError, match="not its gradient"):
+        maximum(posterior_energy(prior, OBSERVATION, "moment"), jnp.ones(D))
+    with pytest.raises(EventShapeError, match="initial has shape"):
+        maximum(posterior_energy(prior, OBSERVATION), jnp.ones(3))
+    with pytest.raises(InvalidArgumentError, match="posterior already"):
+        posterior_energy(posterior_energy(prior, OBSERVATION), OBSERVATION)

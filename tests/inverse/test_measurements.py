@@ -1,0 +1,128 @@
+"""Many measurements: the identities of their laws, and the bias that they leave behind."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gates.oracles import mixture
+
+import neb_ppl as neb
+from neb_ppl.errors import InvalidArgumentError
+from neb_ppl.inverse import (
+    all_at_once,
+    exact_posterior,
+    from_matrix,
+    gaussian,
+    once_at_a_time,
+    posterior_energy,
+)
+from neb_ppl.inverse.measurements import Levels, NextMeasurementEnergy
+
+D, SIGMA = 2, 0.8
+PRIOR = mixture(D, SIGMA)
+OBSERVATION = gaussian(from_matrix([[1.0, 0.5]]), [0.4], 0.5)
+
+
+def test_the_joint_law_is_that_of_stacked_noise():
+    """T11: the energy of (y_1 .. y_m) is that of the mixture with covariance P (x) 11' + sigma^2 I.
+
+    Up to a constant, in float64, to 1e-9.
+    """
+    with jax.enable_x64(True):
+        prior, m = mixture(D, SIGMA), 3
+        covariances = jnp.einsum(
+            "kde,ke,kfe->kdf", prior.eigenvectors, prior.eigenvalues, prior.eigenvectors
+        )
+        ones = np.ones((m, m))
+        stacked = neb.gaussian_mixture(
+            jnp.exp(prior.log_weights),
+            np.tile(np.asarray(prior.means)[:, None], (1, m, 1)),
+            np.stack([np.kron(ones, covariance) for covariance in covariances]),
+            SIGMA,
+        )
+        joint = all_at_once(prior, SIGMA, m)
+        y = stacked.sample(jax.random.key(0), (20,))
+        gap = jax.vmap(lambda y: joint(y) - stacked(y))(y)
+        np.testing.assert_allclose(gap, gap[0], atol=1e-9)
+        for sample in y[:5]:
+            mean = stacked.posterior_mean(sample)[0]
+            np.testing.assert_allclose(neb.bayes_estimator(joint, sample), mean, atol=1e-9)
+
+
+def test_conditionals_make_up_the_joint_law():
+    """Energy of y_3 given the first two = joint of three - joint of two, up to a constant."""
+    with jax.enable_x64(True):
+        prior = mixture(D, SIGMA)
+        y = np.random.default_rng(0).normal(size=(10, 3, D))
+        two, three = all_at_once(prior, SIGMA, 2), all_at_once(prior, SIGMA, 3)
+        for first in y[:3, :2]:
+            following = NextMeasurementEnergy(
+                Levels(prior, None),
+                jnp.asarray(SIGMA),
+                jnp.asarray(first.mean(0)),
+                jnp.asarray(3.0),
+            )
+            gaps = [
+                following(jnp.asarray(last))
+                - three(jnp.concatenate([first, last[None]])) + two(jnp.asarray(first))
+                for last in y[:, 2]
+            ]  # fmt: skip
+            np.testing.assert_allclose(gaps, gaps[0], atol=1e-9)
+
+
+def errors(x, exact):
+    """Largest z of means, and the largest relative error of deviations."""
+    x = np.asarray(x)
+    spread = np.sqrt(np.diag(np.asarray(exact.covariance()) - float(exact.sigma) ** 2 * np.eye(D)))
+    z = (x.mean(0) - np.asarray(exact.mean())) / (x.std(0) / np.sqrt(len(x)))
+    return np.abs(z).max(), np.abs(x.std(0) / spread - 1).max()
+
+
+def test_once_at_a_time_draws_x():
+    """4,000 draws through 4 measurements: means abs z < 5, deviations within 5 %."""
+    found = once_at_a_time(jax.random.key(0), PRIOR, SIGMA, 4, 4_000, progress_bar=False)
+    assert found.means.shape == (4_000, 4, D) and (found.acceptance > 0.8).all()
+    z, gap = errors(found.x, PRIOR)
+    assert z < 5 and gap < 0.05
+
+
+def test_the_bias_of_direct_falls_with_measurements():
+    """Of the posterior's variance: sigma^2 / m at most, so that four measurements leave a quarter.
+
+    Exactly known on a Gaussian; here the bias of the mean square of x, 4,000 draws.
+    """
+    exact = exact_posterior(PRIOR, OBSERVATION).density
+    posterior = posterior_energy(PRIOR, OBSERVATION, "direct")
+    trace = float(np.trace(exact.covariance())) - D * SIGMA**2
+    excess = []
+    for m in (1, 4, 16):
+        found = once_at_a_time(
+            jax.random.key(1), PRIOR, SIGMA, m, 4_000, posterior=posterior, progress_bar=False
+        )
+        excess.append(np.trace(np.cov(found.x.T)) / trace - 1)
+    assert excess[0] > 0.5
+    assert 0.1 < excess[1] / excess[0] < 0.5 and excess[2] < 0.45 * excess[1] + 0.05
+
+
+def test_all_at_once_walks_like_any_energy():
+    energy = all_at_once(PRIOR, SIGMA, 3)
+    start = neb.start_at_noise(jax.random.key(0), energy, 64)
+    result = neb.sample(
+        jax.random.key(1), energy, neb.HMC(), start, num_samples=100, num_warmup=200,
+        progress_bar=False,
+    )  # fmt: skip
+    assert result.x.shape == (64, 100, D)
+    ess = neb.diagnostics.effective_sample_size(result.x).min()
+    x = np.asarray(result.x).reshape(-1, D)
+    z = (x.mean(0) - np.asarray(PRIOR.mean())) / (x.std(0) / np.sqrt(ess))
+    assert np.abs(z).max() < 5
+
+
+def test_refused():
+    one_level = neb.deen(jax.random.key(0), (D,), SIGMA)
+    with pytest.raises(InvalidArgumentError, match="several noise levels"):
+        all_at_once(one_level, SIGMA, 4)
+    with pytest.raises(InvalidArgumentError, match="num_measurements"):
+        once_at_a_time(jax.random.key(0), PRIOR, SIGMA, 0, 10)
+    with pytest.raises(InvalidArgumentError, match="posterior must come"):
+        all_at_once(PRIOR, SIGMA, 4, PRIOR)
