@@ -215,9 +215,10 @@ def _descend(
     with progress(100, "annealing", show=progress_bar, unit="%") as bar:
         while u < 2.0:
             ends = _candidates(u, stride)
-            found = _weigh(before, way, particles.y, jnp.asarray(ends))
-            chosen = _longest(np.asarray(jax.vmap(ess)(found)), target_ess * num_particles)
-            if len(levels) == MAX_LEVELS or not np.isfinite(found[chosen]).any():
+            found, left = _weigh(before, way, particles.y, jnp.asarray(ends))
+            left = np.asarray(left)
+            chosen = _longest(left, target_ess * num_particles)
+            if len(levels) == MAX_LEVELS or not np.isfinite(left[chosen]):
                 raise WalkError(
                     f"annealing stopped at sigma = {float(way.sigma):.4g} after {len(levels)} "
                     "levels: no particle has a finite energy, or steps are too short. Check the "
@@ -226,10 +227,9 @@ def _descend(
             stride, u = max(ends[chosen] - max(u, 0.0), 1e-4), float(ends[chosen])
             way = _moved(way, u)
             key_resample, key_move = jax.random.split(jax.random.fold_in(key_levels, len(levels)))
-            effective = float(ess(found[chosen]))
-            particles = _resample(particles, found[chosen], key_resample)
+            particles = _resample(particles, found, jnp.asarray(chosen), key_resample)
             particles, acceptance = _move(way, particles, key_move, num_moves)
-            levels.append(Level(u, float(way.sigma), effective, float(acceptance)))
+            levels.append(Level(u, float(way.sigma), float(left[chosen]), float(acceptance)))
             before = way
             bar.update(int(50 * u) - bar.n)
     return particles, levels
@@ -269,19 +269,25 @@ def _walk(prior: SmoothedEnergy, start: Array, keys: PRNGKey) -> Array:
 
 
 @jax.jit
-def _weigh(before: Any, way: Bridge, y: Array, ends: Float[Array, " c"]) -> Float[Array, "c n"]:
-    """Log weights of the particles at each candidate; nothing where energies are not finite."""
+def _weigh(
+    before: Any, way: Bridge, y: Array, ends: Float[Array, " c"]
+) -> tuple[Float[Array, "c n"], Float[Array, " c"]]:
+    """Log weights at each candidate, nothing where energies are not finite, and their ESS."""
     old = jax.vmap(before)(y)
 
     def at(u: Scalar) -> Array:
         log_weights = old - jax.vmap(dataclasses.replace(way, u=u))(y)  # pyright: ignore
         return jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)
 
-    return jax.lax.map(at, ends.astype(y.dtype))
+    log_weights = jax.lax.map(at, ends.astype(y.dtype))
+    return log_weights, jax.vmap(ess)(log_weights)
 
 
 @jax.jit
-def _resample(particles: Particles, log_weights: Array, rng_key: PRNGKey) -> Particles:
+def _resample(
+    particles: Particles, candidates: Array, chosen: Array, rng_key: PRNGKey
+) -> Particles:
+    log_weights = candidates[chosen]
     weights = jax.nn.softmax(log_weights)
     index = systematic(rng_key, weights, len(weights))
     gain = jax.nn.logsumexp(log_weights) - jnp.log(len(weights))
