@@ -38,5 +38,15 @@ def test_the_page_on_numpyro_runs():
     assert np.isfinite(names["draws_of_x"]).all()
 
 
+def test_the_page_on_inverse_problems_runs():
+    page = HOME / "docs" / "inverse.md"
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
+        exec(compile(block, str(page), "exec"), names)
+    assert names["result"].mean.shape == (8, 8)
+    assert abs(names["particles"].log_evidence - names["exact"].log_evidence) < 0.5
+    assert np.isfinite(names["draws_of_x"]).all()
+
+
 def test_the_readme_is_short():
     assert len(README.read_text().splitlines()) <= 150

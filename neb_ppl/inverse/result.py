@@ -49,6 +49,8 @@ class PosteriorResult:
         Which draws of the walk these are.
     num_clamped : int
         Draws at which the prior's covariance of x given y had negative eigenvalues, set to zero.
+    lowest : float
+        The lowest of these, over sigma**2; 0 or more where the energy is a true one.
     """
 
     posterior: PosteriorEnergy
@@ -56,6 +58,7 @@ class PosteriorResult:
     draws: np.ndarray
     kept: np.ndarray
     num_clamped: int
+    lowest: float
 
     @property
     def mean(self) -> np.ndarray:
@@ -164,8 +167,9 @@ class PosteriorResult:
         if self.num_clamped:
             share = self.num_clamped / (chains * count)
             lines.append(
-                f"clamped  at {share:.0%} of draws the prior's covariance of x given y was not "
-                "positive: check_second_moment(...) tells whether intervals can be trusted"
+                f"clamped  at {share:.0%} of draws the covariance of x given y had eigenvalues "
+                f"below 0, down to {self.lowest:.2g} sigma^2: check_second_moment(...) tells "
+                "whether intervals can be trusted"
             )
         if ratio.max() > 1.05:
             lines.append("PROBLEM: the chains disagree. Do not trust these draws yet: run longer")
@@ -219,20 +223,26 @@ def posterior_result(
     kept = np.unique(np.linspace(0, length - 1, count).round().astype(int))
     y = np.asarray(walk.y)[:, kept]
     flat = jnp.asarray(y.reshape(-1, *y.shape[2:]))
-    x, clamped = draw_clean(posterior, jax.random.split(rng_key, len(flat)), flat)
+    x, clamped, lowest = draw_clean(posterior, jax.random.split(rng_key, len(flat)), flat)
     return PosteriorResult(
-        posterior, walk, np.asarray(x).reshape(y.shape), kept, int((clamped > 0).sum())
+        posterior,
+        walk,
+        np.asarray(x).reshape(y.shape),
+        kept,
+        int((clamped > 0).sum()),
+        float(lowest.min()),
     )
 
 
 @jax.jit
-def draw_clean(posterior: PosteriorEnergy, keys: PRNGKey, y: Array) -> tuple[Array, Array]:
-    """Stochastic jumps from many y, a batch at a time, and how many eigenvalues each clamped."""
+def draw_clean(posterior: PosteriorEnergy, keys: PRNGKey, y: Array) -> tuple[Array, Array, Array]:
+    """Stochastic jumps from many y, a batch at a time, with what each clamped (`JumpNoise`)."""
 
-    def one(pair: tuple[PRNGKey, Array]) -> tuple[Array, Array]:
+    def one(pair: tuple[PRNGKey, Array]) -> tuple[Array, Array, Array]:
         key, event = pair
         added = jump_noise(key, posterior, event)
-        return bayes_estimator(posterior, event) + added.noise, added.num_clamped
+        x = bayes_estimator(posterior, event) + added.noise
+        return x, added.num_clamped, added.min_eigenvalue
 
     return jax.lax.map(one, (keys, y), batch_size=BATCH)
 

@@ -147,7 +147,7 @@ def smc(
         key_way, energy, posterior, num_particles, num_moves, target_ess, progress_bar
     )
     keys = jax.random.split(key_jump, num_particles)
-    x, _ = draw_clean(posterior, keys, particles.y)
+    x, _, _ = draw_clean(posterior, keys, particles.y)
     known = float(particles.log_evidence) if _prior_of(energy, posterior).is_exact else None
     return SMCResult(posterior, np.asarray(particles.y), np.asarray(x), known, levels)
 
@@ -280,7 +280,7 @@ def _weigh(
         return jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)
 
     log_weights = jax.lax.map(at, ends.astype(y.dtype))
-    return log_weights, jax.vmap(ess)(log_weights)
+    return log_weights, jax.vmap(ess)(log_weights)  # pyright: ignore[reportReturnType]
 
 
 @jax.jit
