@@ -61,7 +61,10 @@ def interruptible() -> Iterator[Interrupt]:
         if interrupt.requested:
             raise KeyboardInterrupt
         interrupt.requested = True
+        if getattr(before, "asks", False):  # a loop around this one ends too
+            before(number, frame)  # pyright: ignore
 
+    request.asks = True  # pyright: ignore[reportFunctionMemberAccess]
     before = signal.signal(signal.SIGINT, request)
     try:
         yield interrupt
