@@ -32,8 +32,9 @@ from neb_ppl.inverse.operators import (
 )
 from neb_ppl.inverse.pairs import Explanation, PosteriorEnergy
 from neb_ppl.inverse.posterior import posterior_energy, split_bound
+from neb_ppl.inverse.recalibrated import recalibrated
 from neb_ppl.inverse.result import Bracket, PosteriorResult, posterior_result
-from neb_ppl.inverse.second_moment import SecondMoment, check_second_moment, recalibrated
+from neb_ppl.inverse.second_moment import SecondMoment, check_second_moment
 from neb_ppl.inverse.smc import SMCResult, annealed_start, smc
 from neb_ppl.inverse.solve import solve
 

@@ -40,7 +40,7 @@ from neb_ppl.inverse.observations import (
 )
 from neb_ppl.inverse.operators import LinearOperator, from_matrix
 from neb_ppl.inverse.pairs import PosteriorEnergy
-from neb_ppl.inverse.second_moment import recalibrated
+from neb_ppl.inverse.recalibrated import recalibrated
 from neb_ppl.types import Array, ArrayLike, Scalar
 
 __all__ = ["CLOSURES", "posterior_energy", "split_bound"]

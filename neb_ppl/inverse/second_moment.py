@@ -1,22 +1,20 @@
 """Whether an energy knows how uncertain x is: its curvature was never trained for."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from neb_ppl._checks import check_counts, check_key
-from neb_ppl._pytree import value
 from neb_ppl.data.checks import check_data
-from neb_ppl.energies.base import ConditionedEnergy, SmoothedEnergy
+from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.energies.neural import check_one_level
 from neb_ppl.errors import InvalidArgumentError, NotAnEnergyError
-from neb_ppl.estimators import bayes_estimator, covariance_product, jump_noise, smooth
-from neb_ppl.types import Array, ArrayLike, Event, Int, PRNGKey, Scalar
+from neb_ppl.estimators import bayes_estimator, covariance_product, smooth
+from neb_ppl.types import Array, ArrayLike, PRNGKey
 
-__all__ = ["RecalibratedEnergy", "SecondMoment", "check_second_moment", "recalibrated"]
+__all__ = ["SecondMoment", "check_second_moment"]
 
 TOLERANCE = 0.05
 SPREADS = 3.0
@@ -155,62 +153,3 @@ def _per_entry(
     total = np.bincount(index.ravel(), variances.ravel(), size)
     with np.errstate(all="ignore"):
         return np.sqrt(np.where(total > 0, squares / total, np.nan)).reshape(shape)
-
-
-@value
-class RecalibratedEnergy(ConditionedEnergy):
-    """An energy whose jumps spread more, or less, than its curvature says; see `recalibrated`."""
-
-    energy: SmoothedEnergy
-    factor: Array
-
-    @property
-    def sigma(self) -> Scalar:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the energy."""
-        return self.energy.sigma
-
-    @property
-    def event_shape(self) -> tuple[int, ...] | None:  # pyright: ignore
-        """That of the energy."""
-        return self.energy.event_shape
-
-    @property
-    def scale(self) -> Any:
-        """That of the energy."""
-        return getattr(self.energy, "scale", None)
-
-    def __call__(self, y: Event) -> Scalar:
-        """The energy, as it was."""
-        return self.energy(y)
-
-    def clean_mean(self, y: Event) -> Event:
-        """The Bayes estimator, as it was."""
-        return bayes_estimator(self.energy, y)
-
-    def clean_noise(self, rng_key: PRNGKey, y: Event) -> tuple[Event, Int[Array, ""], Scalar]:
-        """The energy's noise times the factor."""
-        noise, num_clamped, lowest = jump_noise(rng_key, self.energy, y)
-        return self.factor * noise, num_clamped, lowest
-
-
-def recalibrated(energy: SmoothedEnergy, factor: float | ArrayLike) -> RecalibratedEnergy:
-    """The same energy with stochastic jumps that spread `factor` times as far.
-
-    Parameters
-    ----------
-    energy : SmoothedEnergy
-    factor : float, or array of the event's shape
-        From `check_second_moment`: its ``.factor`` or ``.per_entry``.
-    """
-    array = jnp.asarray(factor, jnp.result_type(float))
-    if array.shape not in ((), energy.event_shape):
-        raise InvalidArgumentError(
-            f"factor must be a number or have the event's shape {energy.event_shape}; got shape "
-            f"{array.shape}."
-        )
-    if not bool(jnp.all(jnp.isfinite(array) & (array > 0))):
-        raise InvalidArgumentError(
-            f"factor must be positive and finite; got values from {float(array.min()):.3g} to "
-            f"{float(array.max()):.3g}. Entries without a check are NaN: use more events."
-        )
-    return RecalibratedEnergy(energy, array)
