@@ -1,4 +1,4 @@
-"""The command line: ``demo``, ``train``, ``walk``, ``denoise``, ``info``.
+"""The command line: ``demo``, ``train``, ``walk``, ``denoise``, ``restore``, ``info``.
 
 JAX and the library are imported inside the commands, so that ``--help`` answers at once.
 """
@@ -73,6 +73,7 @@ Name = Annotated[WalkName, typer.Option(help="Which walk.")]
 Step = Annotated[
     float | None, typer.Option(help="Step size; default from sigma, adapted where it can be.")
 ]
+Scale = Annotated[float | None, typer.Option(help="Divide integer data by this, such as 255.")]
 Overwrite = Annotated[bool, typer.Option(help="Replace an existing file.")]
 Refine = Annotated[
     int | None,
@@ -135,11 +136,13 @@ def train(
     data: Annotated[str, typer.Argument(help="digits, mnist, fashion-mnist, FILE.npy or .npz.")],
     out: Annotated[Path, typer.Option(help="Where the energy goes.")] = Path("energy.safetensors"),
     data_dir: DataDir = None,
-    scale: Annotated[
-        float | None, typer.Option(help="Divide integer data by this, such as 255.")
-    ] = None,
+    scale: Scale = None,
     key: Annotated[str | None, typer.Option(help="Which array of an .npz file.")] = None,
     sigma: Annotated[float | None, typer.Option(help="Noise level; default from the data.")] = None,
+    sigma_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="Learn a range of noise levels, as restore wants."),
+    ] = None,
     fraction: Annotated[float, typer.Option(help="sigma as a fraction of sigma_c.")] = 1.0,
     steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
     batch_size: Annotated[int, typer.Option(help="Events a step.")] = 128,
@@ -156,21 +159,19 @@ def train(
     with _clean_errors():
         import jax
 
-        from neb_ppl import deen, fit, refine, save_energy, suggest_sigma
+        from neb_ppl import fit, refine, save_energy
         from neb_ppl.training import default_refinement
 
         _check_writable(out, overwrite)
+        _check_levels(sigma, sigma_range, refine_steps)
         x = _load(data, data_dir, scale, key)
-        if sigma is None:
-            suggestion = suggest_sigma(x, fraction=fraction)
-            sigma = suggestion.sigma
-            console.print(suggestion.reason)
-        if refine_steps is None:
-            refine_steps = default_refinement(x.shape[1:])
         key_net, key_fit, key_refine = jax.random.split(jax.random.key(seed), 3)
+        untrained = _untrained(key_net, x, sigma, sigma_range, fraction)
+        if refine_steps is None:
+            refine_steps = 0 if sigma_range else default_refinement(x.shape[1:])
         energy, history = fit(
             key_fit,
-            deen(key_net, x.shape[1:], sigma),
+            untrained,
             x,
             num_steps=steps,
             batch_size=batch_size,
@@ -248,9 +249,7 @@ def denoise(
     source: Annotated[Path, typer.Argument(help="Noisy events, .npy or .npz.")],
     target: Annotated[Path, typer.Argument(help="Where the estimates go, .npy.")],
     add_noise: Annotated[bool, typer.Option(help="The input is clean: smooth it first.")] = False,
-    scale: Annotated[
-        float | None, typer.Option(help="Divide integer data by this, such as 255.")
-    ] = None,
+    scale: Scale = None,
     overwrite: Overwrite = False,
     seed: Seed = 0,
 ) -> None:
@@ -262,8 +261,7 @@ def denoise(
 
         import neb_ppl as neb
 
-        if target.suffix != ".npy":
-            raise neb.errors.InvalidArgumentError(f"the target must end in .npy; got {target}.")
+        _check_suffix(target, ".npy", "the target")
         _check_writable(target, overwrite)
         model = _one_level(neb.load_energy(energy))
         loaded = neb.data.load_array(source)
@@ -282,6 +280,78 @@ def denoise(
         x = np.asarray(estimate(model, y))
         np.save(target, x)
         console.print(f"{len(x)} events at sigma = {float(model.sigma):.4g}, saved to {target}")
+
+
+@app.command()
+def restore(
+    energy: Annotated[
+        Path, typer.Argument(help="A saved energy, best of a range of noise levels.")
+    ],
+    source: Annotated[Path, typer.Argument(help="What was seen, .npy or .npz: one event or more.")],
+    target: Annotated[Path, typer.Argument(help="Where mean, sd, intervals and draws go, .npz.")],
+    noise_scale: Annotated[
+        float, typer.Option(help="Standard deviation of the noise, in data units.")
+    ],
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="Inpaint: FILE.npy of an event's shape, True where it was seen."),
+    ] = None,
+    blur: Annotated[
+        float | None, typer.Option(help="Deblur: width in pixels of a periodic Gaussian blur.")
+    ] = None,
+    downsample: Annotated[
+        int | None, typer.Option(help="Upsample: means over so many pixels were seen.")
+    ] = None,
+    closure: Annotated[str, typer.Option(help="As in neb_ppl.posterior_energy.")] = "auto",
+    sigma: Annotated[
+        float | None, typer.Option(help="Which level of a range; default the best.")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Draws of each clean event, at least.")] = 256,
+    chains: Annotated[int, typer.Option(help="Number of chains.")] = 16,
+    samples: Annotated[int, typer.Option(help="Walk draws of each chain.")] = 128,
+    level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.9,
+    scale: Scale = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the first events, .png.")] = None,
+    overwrite: Overwrite = False,
+    seed: Seed = 0,
+    progress: Bar = True,
+) -> None:
+    """Inpaint, deblur, upsample or denoise: draws of clean events, with intervals."""
+    with _clean_errors():
+        import numpy as np
+
+        from neb_ppl import load_energy
+        from neb_ppl.data import load_array
+        from neb_ppl.restore import RestoreSettings, check_images, restore_events, restored_picture
+
+        _check_suffix(target, ".npz", "the target")
+        _check_writable(target, overwrite)
+        model = load_energy(energy)
+        if picture is not None:
+            _check_suffix(picture, ".png", "--picture")
+            _check_writable(picture, overwrite)
+            check_images(model.event_shape)
+        settings = RestoreSettings(
+            noise_scale=noise_scale,
+            keep=None if mask is None else load_array(mask),
+            blur=blur,
+            downsample=downsample,
+            closure=closure,
+            sigma=sigma,
+            num_draws=draws,
+            num_chains=chains,
+            num_samples=samples,
+            level=level,
+            seed=seed,
+            progress_bar=progress,
+        )
+        seen = load_array(source)
+        restored = restore_events(model, seen, settings, scale=scale, say=_say)
+        np.savez(target, **restored._asdict())  # pyright: ignore[reportArgumentType]
+        if picture is not None:
+            restored_picture(seen, restored, settings).savefig(picture, dpi=150)
+        count, each = restored.draws.shape[:2]
+        console.print(f"{count} events, {each} draws of each, saved to {target}")
 
 
 @app.command()
@@ -365,6 +435,42 @@ def _load(data: str, data_dir: Path | None, scale: float | None, key: str | None
     return np.asarray(sources.check_data(loaded, scale=scale, name=data))
 
 
+def _say(text: str) -> None:
+    console.print(text, soft_wrap=True)
+
+
+def _check_levels(sigma: Any, sigma_range: Any, refine_steps: int | None) -> None:
+    from neb_ppl.errors import InvalidArgumentError
+
+    if sigma_range and sigma is not None:
+        raise InvalidArgumentError(
+            f"give --sigma or --sigma-range, not both; got {sigma} and {sigma_range}."
+        )
+    if sigma_range and refine_steps:
+        raise InvalidArgumentError(
+            f"--refine-steps is for one noise level; got {refine_steps} with --sigma-range."
+        )
+
+
+def _untrained(
+    rng_key: Any,
+    x: "np.ndarray",
+    sigma: float | None,
+    sigma_range: tuple[float, float] | None,
+    fraction: float,
+) -> Any:
+    """One noise level, given or suggested, or a range."""
+    from neb_ppl import deen, noise_conditional, suggest_sigma
+
+    if sigma_range:
+        return noise_conditional(rng_key, x.shape[1:], sigma_range)
+    if sigma is None:
+        suggestion = suggest_sigma(x, fraction=fraction)
+        sigma = suggestion.sigma
+        console.print(suggestion.reason)
+    return deen(rng_key, x.shape[1:], sigma)
+
+
 def _one_level(model: Any) -> Any:
     from neb_ppl import NeuralEnergy
     from neb_ppl.errors import InvalidArgumentError
@@ -374,6 +480,13 @@ def _one_level(model: Any) -> Any:
             "this energy holds a range of noise levels: take one with .at(sigma) and save it."
         )
     return model
+
+
+def _check_suffix(path: Path, suffix: str, name: str) -> None:
+    from neb_ppl.errors import InvalidArgumentError
+
+    if path.suffix != suffix:
+        raise InvalidArgumentError(f"{name} must end in {suffix}; got {path}.")
 
 
 def _check_writable(path: Path, overwrite: bool) -> None:
