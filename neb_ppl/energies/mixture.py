@@ -28,7 +28,8 @@ class GaussianMixtureEnergy(SmoothedEnergy):
     log_weights: Float[Array, " k"]
     means: Float[Array, "k d"]
     eigenvalues: Float[Array, "k d"]
-    eigenvectors: Float[Array, "k d d"]
+    rows: Float[Array, "k*d d"]
+    turned_means: Float[Array, "k d"]
     sigma: Scalar
     event_shape: tuple[int, ...] = static()
 
@@ -44,10 +45,17 @@ class GaussianMixtureEnergy(SmoothedEnergy):
             self.log_weights,
             self.means,
             self.eigenvalues,
-            self.eigenvectors,
+            self.rows,
+            self.turned_means,
             check_sigma(sigma).astype(self.means.dtype),
             self.event_shape,
         )
+
+    @property
+    def eigenvectors(self) -> Float[Array, "k d d"]:
+        """Of the components' covariances, in columns."""
+        k, d = self.means.shape
+        return self.rows.reshape(k, d, d).swapaxes(1, 2)
 
     def posterior_mean(self, y: Event) -> Event:
         r"""Exact :math:`E[X | Y = y] = \sum_k r_k (\mu_k + G_k (y - \mu_k))`, not through phi."""
@@ -104,7 +112,8 @@ class GaussianMixtureEnergy(SmoothedEnergy):
 
     def _components(self, y: Float[Array, " d"]) -> tuple[Array, Array]:
         """Log joint density of y and each component, and y in each component's eigenbasis."""
-        z = jnp.einsum("kde,kd->ke", self.eigenvectors, y - self.means, precision="highest")
+        z = jnp.matmul(self.rows, y, precision="highest").reshape(self.means.shape)
+        z = z - self.turned_means
         smoothed = self.eigenvalues + self.sigma**2
         log_density = -0.5 * jnp.sum(z**2 / smoothed + jnp.log(2 * jnp.pi * smoothed), axis=1)
         return self.log_weights + log_density, z
@@ -172,11 +181,13 @@ def gaussian_mixture(
     event_shape = means.shape[1:]
     flat = means.reshape(len(means), -1)
     eigenvalues, eigenvectors = _spectra(covariances, *flat.shape)
+    turn = np.swapaxes(eigenvectors, 1, 2)  # one matrix for all: a single product a query
     return GaussianMixtureEnergy(
         log_weights=jnp.log(jnp.asarray(weights / weights.sum())),
         means=jnp.asarray(flat),
         eigenvalues=jnp.asarray(eigenvalues, dtype),
-        eigenvectors=jnp.asarray(eigenvectors, dtype),
+        rows=jnp.asarray(turn.reshape(-1, flat.shape[1]), dtype),
+        turned_means=jnp.asarray(np.einsum("ked,kd->ke", turn, flat), dtype),
         sigma=sigma,
         event_shape=event_shape,
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Bracket", "PosteriorResult", "draw_clean", "posterior_result"]
 
 MAX_QUANTITIES = 64
-BATCH = 64
+BATCH = 16
 ON_SMOOTHED_POSTERIOR = ("moment", "isotropic", "monte_carlo")
 
 
