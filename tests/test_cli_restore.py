@@ -1,6 +1,7 @@
 """``neb-ppl restore``, on independent normal numbers: their posterior is known."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -171,6 +172,14 @@ def test_data_on_another_scale_warn_and_hidden_numbers_do_not(folder, monkeypatc
         restore_events(energy, large, RestoreSettings(TAU, keep=KEEP))
     with pytest.warns(neb.errors.DataRangeWarning), pytest.raises(Asked):
         restore_events(energy, large, RestoreSettings(TAU))
+
+
+def test_a_walk_that_was_interrupted_is_no_posterior(folder, monkeypatch):
+    early = SimpleNamespace(walk=SimpleNamespace(is_complete=False))
+    monkeypatch.setattr("neb_ppl.restore.solve", lambda *_, **__: early)
+    energy = neb.load_energy(folder / "energy.safetensors")
+    with pytest.raises(KeyboardInterrupt):
+        restore_events(energy, SEEN[0], RestoreSettings(TAU))
 
 
 def test_a_picture_is_of_images():

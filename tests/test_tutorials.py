@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "tutorials"
-WITHOUT_DATA = ["learned_prior_in_numpyro", "walks_against_nuts"]
+WITHOUT_DATA = [
+    "inpainting_with_calibrated_posterior",
+    "learned_prior_in_numpyro",
+    "leaving_sigma_behind",
+    "unknown_noise_scale",
+    "walks_against_nuts",
+]
 
 
 def test_none_is_forgotten():

@@ -29,7 +29,7 @@ HIDDEN = "#f3e3b3"
 
 def learn() -> neb.NeuralEnergy:
     """The energy of digits under noise of scale .15, learned with those from .05 to 1."""
-    network = neb.MLP(hidden=256, blocks=2, conditional=True)
+    network = neb.MLP(hidden=128, blocks=2, conditional=True)
     levels = neb.noise_conditional(jax.random.key(0), (8, 8), (0.05, 1.0), network=network)
     levels, _ = neb.fit(jax.random.key(1), levels, neb.data.digits("train").x, num_steps=2_000)
     return levels.at(SIGMA)
@@ -47,7 +47,7 @@ def infer(rng_key, seen, keep, energy) -> tuple[np.ndarray, np.ndarray]:
     """Draws of the digit, and of the noise scale."""
     key_walk, key_jump = jax.random.split(rng_key)
     result = sample_model(key_walk, model, args=(seen, keep, energy), num_chains=8,
-                          num_warmup=500, num_samples=400, progress_bar=False)  # fmt: skip
+                          num_warmup=400, num_samples=300, progress_bar=False)  # fmt: skip
     diagnosis = neb.diagnostics.diagnose(result)
     print(*diagnosis.findings, str(diagnosis).splitlines()[-1], sep="\n")
     y = jnp.asarray(result.x["digit_y"][:, ::10]).reshape(-1, 8, 8)

@@ -53,7 +53,10 @@ class Bridge:
         late = jnp.clip(self.u - 1, 0.0, 1.0)
         return jax.lax.cond(
             late > 0,
-            lambda: (1 - late) * self._early(y) + late * self.posterior(y),
+            # At the end the early energy may be infinite where the posterior's is not.
+            lambda: (
+                jnp.where(late < 1, (1 - late) * self._early(y), 0.0) + late * self.posterior(y)
+            ),
             lambda: self._early(y),
         )
 

@@ -118,8 +118,11 @@ class MonteCarloPosterior(PosteriorEnergy):
         key_points, key_choice = jax.random.split(rng_key)
         points = jax.random.normal(key_points, self.points.shape, self.points.dtype)
         x, log_weights, num_clamped, lowest = self._candidates(points, y)
-        chosen = jax.random.categorical(key_choice, log_weights)
-        return x[chosen] - self.clean_mean(y), num_clamped, lowest
+        chosen = x[jax.random.categorical(key_choice, log_weights)]
+        mean = self.clean_mean(y)
+        # No point is possible: NaN says so, where the first of them would pass for a draw.
+        chosen = jnp.where(jnp.isfinite(log_weights).any(), chosen, jnp.nan)
+        return chosen - mean, num_clamped, lowest
 
     def value_and_force(self, y: Event) -> tuple[Scalar, Event]:
         """Energy, and its gradient with the shape of the cloud held fixed."""

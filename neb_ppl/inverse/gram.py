@@ -140,7 +140,8 @@ class KrylovGram(Gram):
         solution, _ = jax.scipy.sparse.linalg.cg(
             matrix, r, tol=KRYLOV_TOLERANCE, maxiter=KRYLOV_STEPS
         )
-        return solution
+        # Below 0 conjugate gradients would return numbers that mean nothing.
+        return jnp.where(c0 + c1 * self.largest > 0, solution, jnp.nan)
 
     def log_determinant(self, c0: Any, c1: Any) -> Scalar:
         """Left out: a constant where neither sigma nor the noise scale moves."""

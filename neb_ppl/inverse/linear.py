@@ -86,7 +86,7 @@ class LinearGaussianPosterior(PosteriorEnergy):
     closure: str = static()  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __call__(self, y: Event) -> Scalar:
-        """Energy of one event; the likelihood's part is normalised."""
+        """Energy of one event; the likelihood's part is normalised where `is_normalised`."""
         check_event(self, y)
         c1 = self.excess * self.sigma**2
         return self.prior(y) + self.white.energy(c1, self.white.operator(y))
@@ -100,6 +100,11 @@ class LinearGaussianPosterior(PosteriorEnergy):
     def bound(self) -> Scalar:
         """``tau / ||A||`` for noise of one scale."""
         return self.white.bound()
+
+    @property
+    def is_normalised(self) -> bool:
+        """Not where the determinant of A A^T is unknown."""
+        return self.white.gram.has_determinant
 
     def clean_mean(self, y: Event) -> Event:
         """The prior's jump; y itself under `direct`."""

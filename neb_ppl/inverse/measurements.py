@@ -17,7 +17,8 @@ from neb_ppl.energies.base import ConditionedEnergy, SmoothedEnergy, check_event
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.estimators import bayes_estimator, jump_noise, stochastic_jump
 from neb_ppl.inverse.bridge import has_levels
-from neb_ppl.inverse.pairs import PosteriorEnergy
+from neb_ppl.inverse.pairs import ON_SMOOTHED_POSTERIOR, PosteriorEnergy
+from neb_ppl.inverse.recalibrated import RecalibratedEnergy
 from neb_ppl.progress import progress
 from neb_ppl.types import Array, Event, Int, PRNGKey, Scalar
 from neb_ppl.walks import HMC, Walk, start_at_noise
@@ -43,6 +44,8 @@ class Levels:
         prior = self.family.at(sigma)
         if self.posterior is None:
             return prior
+        if isinstance(self.posterior.prior, RecalibratedEnergy):
+            prior = dataclasses.replace(self.posterior.prior, energy=prior)  # pyright: ignore
         return dataclasses.replace(self.posterior, prior=prior)  # pyright: ignore
 
 
@@ -161,7 +164,15 @@ def all_at_once(
     Saremi and Srivastava, "Multimeasurement generative models" (2022).
     """
     check_counts(num_measurements=num_measurements)
-    return MeasurementsEnergy(_levels(family, posterior), check_sigma(sigma), num_measurements)
+    sigma = check_sigma(sigma)
+    if posterior is not None and posterior.closure == "split":
+        level = float(sigma) / num_measurements**0.5
+        if not level < float(posterior.bound):
+            raise InvalidArgumentError(
+                f"sigma / sqrt(m) is {level:.4g}; the split exists below "
+                f"{float(posterior.bound):.4g}. Take more measurements, or a smaller sigma."
+            )
+    return MeasurementsEnergy(_levels(family, posterior), sigma, num_measurements)
 
 
 def once_at_a_time(
@@ -193,7 +204,8 @@ def once_at_a_time(
     Raises
     ------
     InvalidArgumentError
-        An energy of one noise level.
+        An energy of one noise level; a posterior whose walk is not on the smoothed posterior, since
+        the laws of y at two levels must differ by noise alone.
 
     Notes
     -----
@@ -203,6 +215,12 @@ def once_at_a_time(
     """
     check_key(rng_key)
     check_counts(num_measurements=num_measurements, num_draws=num_draws, num_steps=num_steps)
+    if posterior is not None and posterior.closure not in ON_SMOOTHED_POSTERIOR:
+        raise InvalidArgumentError(
+            f"the conditionals of {posterior.closure!r} at different noise levels are not of one "
+            "law: one measurement after the other would settle elsewhere. Use 'moment', "
+            "'isotropic' or 'monte_carlo' here, or all_at_once."
+        )
     levels, sigma = _levels(family, posterior), check_sigma(sigma)
     walk = HMC(step_size=sigma / 2, num_integration_steps=8) if walk is None else walk
     key_start, key_jump, *keys = jax.random.split(rng_key, num_measurements + 2)

@@ -183,6 +183,11 @@ class IsotropicPosterior(PosteriorEnergy):
         return self.white.bound()
 
     @property
+    def is_normalised(self) -> bool:
+        """Not where the determinant of A A^T is unknown."""
+        return self.white.gram.has_determinant
+
+    @property
     def remaining(self) -> Scalar:
         """``r^2``, what is left of the variance of x once y is known."""
         return self.sigma**2 * self.prior_variance / (self.sigma**2 + self.prior_variance)

@@ -11,7 +11,10 @@ from neb_ppl.estimators import Jump, bayes_estimator, jump_noise, stochastic_jum
 from neb_ppl.inverse.observations import Observation
 from neb_ppl.types import Array, Event, Int, PRNGKey, Scalar
 
-__all__ = ["Explanation", "PosteriorEnergy"]
+__all__ = ["ON_SMOOTHED_POSTERIOR", "Explanation", "PosteriorEnergy"]
+
+# Closures whose walk is on p(y | o), the posterior of x with the noise of sigma.
+ON_SMOOTHED_POSTERIOR = ("moment", "isotropic", "monte_carlo")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Explanation:
     bias : str
         Leading order of the error of the log likelihood.
     sigma, bound : float
-        The noise level, and up to where `split` exists; NaN where it never does.
+        The noise level, and below which `split` exists for these data; NaN where the closure does
+        not know.
     cost : str
         Of one walk step's gradient, and of a jump.
     """
@@ -99,8 +103,13 @@ class PosteriorEnergy(ConditionedEnergy):
 
     @property
     def bound(self) -> Scalar:
-        """Up to which sigma `split` exists for these data; NaN where it does for none."""
+        """Below which sigma `split` exists for these data; NaN where the closure does not know."""
         return jnp.asarray(jnp.nan)
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether the likelihood's part has its constant, so that there may be an evidence."""
+        return True
 
     @abc.abstractmethod
     def explain(self) -> Explanation:

@@ -239,7 +239,8 @@ def _split(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> Po
     if not isinstance(bound, Tracer) and not isinstance(prior.sigma, Tracer):
         if not bound > 0:
             raise InvalidArgumentError(
-                "closure='split' needs a LinearOperator with Gaussian noise, or orthogonal rows "
+                "closure='split' needs a LinearOperator with Gaussian noise, or one known to have "
+                "orthogonal rows (identity, mask, downsample, fourier, weights before these) "
                 f"with probit or Student-t noise; got {observation!r}. Use 'monte_carlo'."
             )
         if not float(prior.sigma) <= LARGEST_SHARE * float(bound):

@@ -11,8 +11,9 @@ import numpy as np
 from neb_ppl._checks import check_key
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.estimators import bayes_estimator, jump_noise, mean_jump
-from neb_ppl.inverse.pairs import PosteriorEnergy
+from neb_ppl.inverse.pairs import ON_SMOOTHED_POSTERIOR, PosteriorEnergy
 from neb_ppl.sampling import SampleResult
+from neb_ppl.sampling.faults import check_same_model
 from neb_ppl.sampling.result import check_result
 from neb_ppl.types import Array, PRNGKey
 
@@ -23,7 +24,6 @@ __all__ = ["Bracket", "PosteriorResult", "draw_clean", "posterior_result"]
 
 MAX_QUANTITIES = 64
 BATCH = 16
-ON_SMOOTHED_POSTERIOR = ("moment", "isotropic", "monte_carlo")
 
 
 class Bracket(NamedTuple):
@@ -100,11 +100,17 @@ class PosteriorResult:
         """Central intervals for each entry of x, ``(lower, upper)``, from the draws.
 
         Order statistics at rank ``(n + 1) p``: were the draws exact, the next one would lie inside
-        with probability `level`, whatever their number.
+        with probability `level`. That needs ``(1 + level) / (1 - level)`` draws: 19 for .9.
         """
         if not 0 < level < 1:
             raise InvalidArgumentError(f"level must lie between 0 and 1; got {level}.")
         flat = self.draws.reshape(-1, *self.draws.shape[2:])
+        least = int(np.ceil((1 + level) / (1 - level) - 1e-9))
+        if len(flat) < least:
+            raise InvalidArgumentError(
+                f"{len(flat)} draws cannot make intervals of level {level}: at least {least} are "
+                "needed. Pass num_draws, or walk longer."
+            )
         tail = (1 - level) / 2
         lower, upper = np.quantile(flat, [tail, 1 - tail], axis=0, method="weibull")
         return lower, upper
@@ -215,6 +221,7 @@ def posterior_result(
             "walk must be neb_ppl.sample(rng_key, posterior, ..., jump=neb_ppl.mean_jump); this "
             f"one is of a {walk.settings['model']}, with jump={walk.settings['jump']}."
         )
+    check_same_model(posterior, walk.state.kernel)
     chains, length = np.shape(walk.x)[:2]
     if num_draws is None:
         ess, _ = mixing(np.asarray(walk.x))

@@ -13,7 +13,7 @@ from blackjax.smc.resampling import systematic
 from neb_ppl._checks import check_counts, check_key
 from neb_ppl.energies import NoiseConditionalEnergy
 from neb_ppl.energies.base import SmoothedEnergy
-from neb_ppl.errors import WalkError
+from neb_ppl.errors import InvalidArgumentError, WalkError
 from neb_ppl.inverse.bridge import Bridge, bridge, has_levels
 from neb_ppl.inverse.observations import Observation
 from neb_ppl.inverse.pairs import PosteriorEnergy
@@ -65,8 +65,8 @@ class SMCResult:
     x : array, shape ``(n, *event)``
         Stochastic jumps from them: draws of x.
     log_evidence : float, or None
-        ``log p(o)``, for priors whose density is known with its constant. Exact up to the closure,
-        as are the draws.
+        ``log p(o)``, for priors whose density is known with its constant, and operators whose
+        determinant is. Exact up to the closure, as are the draws.
     levels : list of Level
     """
 
@@ -141,6 +141,8 @@ def smc(
     """
     check_key(rng_key)
     check_counts(num_particles=num_particles, num_moves=num_moves)
+    if not 0 < target_ess < 1:
+        raise InvalidArgumentError(f"target_ess must lie between 0 and 1; got {target_ess}.")
     posterior = posterior_energy(energy, observation, closure, sigma=sigma)
     key_way, key_jump = jax.random.split(rng_key)
     particles, levels = _descend(
@@ -148,7 +150,8 @@ def smc(
     )
     keys = jax.random.split(key_jump, num_particles)
     x, _, _ = draw_clean(posterior, keys, particles.y)
-    known = float(particles.log_evidence) if _prior_of(energy, posterior).is_exact else None
+    normalised = _prior_of(energy, posterior).is_exact and posterior.is_normalised
+    known = float(particles.log_evidence) if normalised else None
     return SMCResult(posterior, np.asarray(particles.y), np.asarray(x), known, levels)
 
 

@@ -20,6 +20,7 @@ from neb_ppl.inverse import (
     poisson,
     posterior_energy,
     student_t,
+    weighted,
 )
 from neb_ppl.inverse.smc import bridge
 
@@ -215,6 +216,8 @@ SPLITS = {
     "probit": lambda eye: bernoulli(eye, [1.0], noise_scale=0.5),
     "student_t, 4": lambda eye: student_t(eye, [0.8], 0.5, df=4.0),
     "student_t, 1": lambda eye: student_t(eye, [0.8], 0.5, df=1.0),
+    "probit, gain 2": lambda eye: bernoulli(weighted(2.0, eye), [1.0], noise_scale=0.5),
+    "student_t, gain 2": lambda eye: student_t(weighted(2.0, eye), [0.8], 0.5, df=4.0),
 }
 
 

@@ -150,6 +150,17 @@ def test_evidence_of_learned_energies_is_not_told():
     assert run.log_evidence is None and "unknown" in str(run)
 
 
+def test_evidence_without_a_determinant_is_not_told():
+    """300 outputs of no structure: the draws are right, the constant is unknown."""
+    matrix = np.random.default_rng(0).normal(size=(300, D)) / 10
+    look = gaussian(from_matrix(matrix), matrix @ np.ones(D), 1.0)
+    run = smc(jax.random.key(0), PRIOR, look, num_particles=64, progress_bar=False)
+    assert run.log_evidence is None
+    exact = exact_posterior(PRIOR, look).density
+    spread = np.sqrt(np.diag(np.asarray(exact.covariance()) - 0.3**2 * np.eye(D)))
+    assert np.abs((run.x.mean(0) - np.asarray(exact.mean())) / spread).max() < 1
+
+
 def test_particles_that_cannot_go_on_are_an_error():
     nowhere = likelihood(
         lambda seen, o: jnp.sum(seen) * jnp.nan, [0.0], from_matrix(np.ones((1, D)))
@@ -168,10 +179,14 @@ def test_results_are_of_the_posterior_that_was_walked_on():
             progress_bar=False,
         )  # fmt: skip
 
-    good = posterior_result(
-        jax.random.key(2), posterior, walked(posterior, neb.mean_jump), num_draws=4
-    )
+    run = walked(posterior, neb.mean_jump)
+    good = posterior_result(jax.random.key(2), posterior, run, num_draws=4)
     assert good.draws.shape == (2, 2, D)
+    other = posterior_energy(PRIOR, OBSERVATION.with_value([-2.0, 2.0]))
+    with pytest.raises(InvalidArgumentError, match="another model"):
+        posterior_result(jax.random.key(2), other, run)
+    with pytest.raises(InvalidArgumentError, match="at least 19"):
+        good.interval(0.9)
     for bad in (walked(posterior, neb.stochastic_jump), walked(PRIOR, neb.mean_jump)):
         with pytest.raises(InvalidArgumentError, match="walk must be"):
             posterior_result(jax.random.key(2), posterior, bad)
