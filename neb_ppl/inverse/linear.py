@@ -139,7 +139,7 @@ def linear_gaussian(
 
 
 SPLIT_IS_EXACT = (
-    "always: y in law, x in mean and covariance (x given y is taken as Gaussian in a draw)"
+    "for this prior, always: y in law, x in mean and covariance (x given y taken as Gaussian)"
 )
 _JUMP_COST = "; a draw of x: d Hessian products up to 128 dimensions, 20 beyond"
 _WORDS = {

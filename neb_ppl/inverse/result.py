@@ -34,7 +34,7 @@ class Bracket(NamedTuple):
     upper: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class PosteriorResult:
     """Draws of x given the data, and what follows from them.
 
@@ -159,6 +159,12 @@ class PosteriorResult:
 
         return diagnose(self.walk)
 
+    def __repr__(self) -> str:
+        chains, count, *event = self.draws.shape
+        return (
+            f"PosteriorResult({self.posterior.closure}, {chains} x {count} draws of {tuple(event)})"
+        )
+
     def __str__(self) -> str:
         ess, ratio = mixing(np.asarray(self.walk.x))
         chains, count = self.draws.shape[:2]
@@ -177,6 +183,8 @@ class PosteriorResult:
                 f"below 0, down to {self.lowest:.2g} sigma^2: check_second_moment(...) tells "
                 "whether intervals can be trusted"
             )
+        if not self.walk.is_complete:
+            lines.append("interrupted: fewer draws than asked for")
         if ratio.max() > 1.05:
             lines.append("PROBLEM: the chains disagree. Do not trust these draws yet: run longer")
         return "\n".join(lines)
