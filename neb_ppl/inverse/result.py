@@ -251,7 +251,7 @@ def posterior_result(
 
 @jax.jit
 def draw_clean(posterior: PosteriorEnergy, keys: PRNGKey, y: Array) -> tuple[Array, Array, Array]:
-    """Stochastic jumps from many y, a batch at a time, with what each clamped (`JumpNoise`)."""
+    """Stochastic jumps from many y, and what each clamped (`JumpNoise`)."""
 
     def one(pair: tuple[PRNGKey, Array]) -> tuple[Array, Array, Array]:
         key, event = pair
@@ -259,7 +259,9 @@ def draw_clean(posterior: PosteriorEnergy, keys: PRNGKey, y: Array) -> tuple[Arr
         x = bayes_estimator(posterior, event) + added.noise
         return x, added.num_clamped, added.min_eigenvalue
 
-    return jax.lax.map(one, (keys, y), batch_size=BATCH)
+    # One at a time: two batched factorisations in one program can wait for each other for ever
+    # on few cores (jaxlib 0.10).
+    return jax.lax.map(one, (keys, y))
 
 
 def mixing(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
