@@ -1,11 +1,24 @@
-"""What every entry point asks of keys and counts."""
+"""What every entry point asks of keys, counts, shares, shapes and numbers."""
+
+import math
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from neb_ppl.errors import InvalidArgumentError
+from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.types import Array
 
-__all__ = ["check_counts", "check_key"]
+__all__ = [
+    "as_floats",
+    "check_counts",
+    "check_key",
+    "check_shape",
+    "check_share",
+    "least_draws",
+]
 
 
 def check_key(rng_key: object) -> None:
@@ -21,3 +34,39 @@ def check_counts(**counts: int) -> None:
     for name, count in counts.items():
         if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
             raise InvalidArgumentError(f"{name} must be a whole number of at least 1; got {count}.")
+
+
+def check_share(name: str, share: float) -> None:
+    """A number strictly between 0 and 1."""
+    if not isinstance(share, int | float | np.number) or not 0 < share < 1:
+        raise InvalidArgumentError(f"{name} must be a number between 0 and 1; got {share!r}.")
+
+
+def check_shape(event_shape: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Lengths of an event's axes, of which there is at least one."""
+    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    if shape == ():
+        raise EventShapeError(
+            "event_shape must have an axis; got (). For numbers use (1,), and data of shape "
+            "(n, 1): x[:, None]."
+        )
+    if not all(isinstance(size, int | np.integer) and size > 0 for size in shape):
+        raise EventShapeError(f"event_shape must be positive sizes; got {event_shape!r}.")
+    return tuple(int(size) for size in shape)
+
+
+def as_floats(name: str, numbers: Any, dtype: Any = None) -> Array:
+    """An array of floats in JAX's default precision, or another."""
+    if isinstance(numbers, Tracer):
+        return numbers if dtype is None else numbers.astype(dtype)
+    try:
+        return jnp.asarray(np.asarray(numbers, np.float64), dtype or jnp.result_type(float))
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(
+            f"{name} must be numbers, as one array; got {type(numbers).__name__}: {error}."
+        ) from None
+
+
+def least_draws(level: float) -> int:
+    """Draws that a central interval of this level takes: rank (n + 1) p must lie among them."""
+    return math.ceil((1 + level) / (1 - level) - 1e-9)

@@ -5,6 +5,8 @@ from typing import Any, TypeVar, dataclass_transform
 
 import jax
 
+__all__ = ["is_constant", "static", "value"]
+
 T = TypeVar("T")
 
 
@@ -25,3 +27,10 @@ def value(cls: type[T]) -> type[T]:
     )
     cls = dataclasses.dataclass(frozen=True, eq=False, repr=not own_repr)(cls)
     return jax.tree_util.register_dataclass(cls)
+
+
+def is_constant(tangents: Any) -> bool:
+    """Whether none of these tangents (of a `jax.custom_jvp` with symbolic zeros) moves."""
+    zero = jax.custom_derivatives.SymbolicZero
+    leaves = jax.tree.leaves(tangents, is_leaf=lambda leaf: isinstance(leaf, zero))
+    return all(isinstance(leaf, zero) for leaf in leaves)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from neb_ppl._noise import standard_normal
 from neb_ppl.energies.base import (
+    CleanDraw,
     ConditionedEnergy,
     SmoothedEnergy,
     SmoothedScore,
@@ -20,6 +21,7 @@ __all__ = [
     "Jump",
     "JumpNoise",
     "bayes_estimator",
+    "clean_draw",
     "covariance_product",
     "covariance_root",
     "jump_noise",
@@ -163,7 +165,18 @@ def stochastic_jump(rng_key: PRNGKey, model: SmoothedScore, y: Event) -> Event:
     """
     if not isinstance(model, SmoothedEnergy):
         raise _not_an_energy(model, "stochastic_jump")
-    return bayes_estimator(model, y) + jump_noise(rng_key, model, y).noise
+    return clean_draw(rng_key, model, y).x
+
+
+def clean_draw(
+    rng_key: PRNGKey, energy: SmoothedEnergy, y: Event, *, score: Event | None = None
+) -> CleanDraw:
+    """`stochastic_jump` with what it clamped; `score` as in `bayes_estimator`."""
+    if isinstance(energy, ConditionedEnergy):
+        check_event(energy, y)
+        return energy.clean_draw(rng_key, y)
+    added = jump_noise(rng_key, energy, y)
+    return CleanDraw(bayes_estimator(energy, y, score=score) + added.noise, *added[1:])
 
 
 class JumpNoise(NamedTuple):
@@ -212,7 +225,8 @@ def jump_noise(
     _require_energy(energy, "jump_noise")
     check_event(energy, y)
     if isinstance(energy, ConditionedEnergy):
-        return JumpNoise(*energy.clean_noise(rng_key, y))
+        drawn = energy.clean_draw(rng_key, y)
+        return JumpNoise(drawn.x - energy.clean_mean(y), *drawn[1:])
     z = jax.random.normal(rng_key, (1, y.size), y.dtype)
     noise, num_clamped, lowest = covariance_root(
         energy, y, z, dense_size=dense_size, lanczos_steps=lanczos_steps
@@ -238,7 +252,7 @@ def covariance_root(
     _, _, product = covariance_product(energy, y)
 
     def one(z: Float[Array, " d"]) -> tuple[Array, Array, Array]:
-        eigenvalues, vectors, basis = _lanczos(
+        eigenvalues, vectors, basis = lanczos(
             lambda v: product(v.reshape(y.shape)).ravel() / unit, z, lanczos_steps
         )
         root, clamped = _clamped_root(eigenvalues)
@@ -263,8 +277,8 @@ def _clamped_root(eigenvalues: Array) -> tuple[Array, Array]:
     return jnp.sqrt(jnp.maximum(eigenvalues, 0.0)), eigenvalues < -rounding
 
 
-def _lanczos(product, start: Float[Array, " d"], num_steps: int):
-    """Eigenvalues and eigenvectors of the tridiagonal matrix, and the (num_steps, d) basis.
+def lanczos(product, start: Float[Array, " d"], num_steps: int):
+    """Ritz values and vectors of a symmetric map on ``(d,)``, and the (num_steps, d) basis.
 
     A breakdown (the Krylov space is exhausted) leaves zero rows, which change nothing.
     """

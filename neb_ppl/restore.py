@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from neb_ppl import plots
-from neb_ppl._checks import check_counts
+from neb_ppl._checks import check_counts, check_share, least_draws
 from neb_ppl.data import check_data
 from neb_ppl.data.checks import warn_outside_range
 from neb_ppl.diagnostics import Diagnosis
@@ -250,15 +250,14 @@ def _check_draws(settings: RestoreSettings) -> None:
         num_samples=settings.num_samples,
         num_draws=settings.num_draws,
     )
-    if not 0 < settings.level < 1:
-        raise InvalidArgumentError(f"level must lie between 0 and 1; got {settings.level}.")
+    check_share("level", settings.level)
     most = settings.num_chains * settings.num_samples
     if settings.num_draws > most:
         raise InvalidArgumentError(
             f"num_draws is {settings.num_draws}, and {settings.num_chains} chains of "
             f"{settings.num_samples} samples have {most}. Ask for more samples, or fewer draws."
         )
-    needed = math.ceil((1 + settings.level) / (1 - settings.level) - 1e-9)
+    needed = least_draws(settings.level)
     if settings.num_draws < needed:
         raise InvalidArgumentError(
             f"intervals of level {settings.level:g} need at least {needed} draws; num_draws is "

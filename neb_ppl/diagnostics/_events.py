@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 
-from neb_ppl.errors import EventShapeError, InvalidArgumentError, NonFiniteDataError
+from neb_ppl.errors import EventShapeError, NonFiniteDataError
 from neb_ppl.types import PyTree
 
-__all__ = ["check_finite", "check_share", "flatten", "number_names", "paired"]
+__all__ = ["check_finite", "flatten", "number_names", "paired"]
 
 
 def flatten(tree: PyTree, lead: int) -> np.ndarray:
@@ -54,12 +54,6 @@ def paired(draws: PyTree, truth: PyTree, *, simulations: bool) -> tuple[np.ndarr
     check_finite("draws", drawn)
     check_finite("truth", true)
     return drawn, true
-
-
-def check_share(name: str, share: float) -> None:
-    """A number strictly between 0 and 1."""
-    if not 0 < share < 1:
-        raise InvalidArgumentError(f"{name} must lie between 0 and 1; got {share}.")
 
 
 def check_finite(name: str, values: np.ndarray) -> None:

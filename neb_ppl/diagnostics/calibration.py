@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from neb_ppl.diagnostics._events import check_share
+from neb_ppl._checks import check_share
 from neb_ppl.diagnostics.coverage import Coverage, coverage_of_ranks
 from neb_ppl.diagnostics.ranks import RankBand, check_ranks, rank_band, rank_p_values
 from neb_ppl.errors import InvalidArgumentError

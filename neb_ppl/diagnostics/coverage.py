@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from neb_ppl.diagnostics._events import check_share, paired
+from neb_ppl._checks import check_share, least_draws
+from neb_ppl.diagnostics._events import paired
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.types import ArrayLike
 
@@ -145,7 +146,7 @@ def _covered(
 
 def _check_level(level: float, num_draws: int) -> None:
     check_share("level", level)
-    needed = int(np.ceil((1 + level) / (1 - level) - 1e-9))
+    needed = least_draws(level)
     if num_draws < needed:
         raise InvalidArgumentError(
             f"level {level:g} needs at least {needed} draws for each truth; got {num_draws}. Draw "

@@ -11,8 +11,8 @@ import functools
 import jax
 import numpy as np
 
-from neb_ppl._checks import check_counts, check_key
-from neb_ppl.diagnostics._events import check_share, paired
+from neb_ppl._checks import check_counts, check_key, check_share
+from neb_ppl.diagnostics._events import paired
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.types import ArrayLike, PRNGKey, PyTree
 

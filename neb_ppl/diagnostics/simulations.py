@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from neb_ppl._checks import check_counts, check_key
-from neb_ppl.diagnostics._events import check_share, paired
+from neb_ppl._checks import check_counts, check_key, check_share
+from neb_ppl.diagnostics._events import paired
 from neb_ppl.diagnostics.calibration import MIN_SIMULATIONS, Calibration, check_num_draws
 from neb_ppl.diagnostics.quantities import Evaluator, evaluate, evaluators
 from neb_ppl.diagnostics.ranks import random_ranks

@@ -10,8 +10,8 @@ import dataclasses
 import jax
 import numpy as np
 
-from neb_ppl._checks import check_key
-from neb_ppl.diagnostics._events import check_finite, check_share, flatten, paired
+from neb_ppl._checks import check_key, check_share
+from neb_ppl.diagnostics._events import check_finite, flatten, paired
 from neb_ppl.diagnostics.ranks import random_ranks, rank_band, rank_counts, rank_p_values
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.types import PRNGKey, PyTree

@@ -1,7 +1,7 @@
 """What a smoothed density can do: give its score, and, if it is an energy, its value too."""
 
 import abc
-from typing import ClassVar, final
+from typing import ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax.core import Tracer
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.types import Array, Event, Int, PRNGKey, Scalar
 
-__all__ = ["ConditionedEnergy", "SmoothedEnergy", "SmoothedScore"]
+__all__ = ["CleanDraw", "ConditionedEnergy", "SmoothedEnergy", "SmoothedScore"]
 
 
 class SmoothedScore(abc.ABC):
@@ -66,6 +66,27 @@ class SmoothedEnergy(SmoothedScore):
         return -jax.grad(self)(y)
 
 
+class CleanDraw(NamedTuple):
+    """A draw of x given y, and how far the energy is from a true smoothed density.
+
+    Attributes
+    ----------
+    x : array, shape ``(*event,)``
+    num_clamped : int array
+        As in `neb_ppl.estimators.JumpNoise`.
+    min_eigenvalue : scalar array
+    """
+
+    x: Event
+    num_clamped: Int[Array, ""]
+    min_eigenvalue: Scalar
+
+    @classmethod
+    def surely(cls, x: Event) -> "CleanDraw":
+        """One that is no draw at all: x follows from y."""
+        return cls(x, jnp.zeros((), jnp.int32), jnp.ones((), x.dtype))
+
+
 class ConditionedEnergy(SmoothedEnergy):
     r"""An energy of y given data, together with the way from y to x that belongs to it.
 
@@ -79,8 +100,8 @@ class ConditionedEnergy(SmoothedEnergy):
         """Mean of the clean variable given y and the data."""
 
     @abc.abstractmethod
-    def clean_noise(self, rng_key: PRNGKey, y: Event) -> tuple[Event, Int[Array, ""], Scalar]:
-        """What a draw adds to the mean: see `neb_ppl.estimators.JumpNoise` for the three."""
+    def clean_draw(self, rng_key: PRNGKey, y: Event) -> CleanDraw:
+        """A draw of the clean variable given y and the data."""
 
 
 def check_sigma(sigma: float | Array, name: str = "sigma") -> Array:
@@ -102,6 +123,8 @@ def check_sigma(sigma: float | Array, name: str = "sigma") -> Array:
 
 def check_event(model: SmoothedScore, y: Array, name: str = "y") -> None:
     """Refuse a `y` that is not one event of `model`."""
+    if isinstance(y, list | tuple):
+        raise EventShapeError(f"{name} must be an array; got a {type(y).__name__}.")
     expected, seen = model.event_shape, jnp.shape(y)
     if expected is None or seen == expected:
         return

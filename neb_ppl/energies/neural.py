@@ -9,12 +9,12 @@ import numpy as np
 from flax import nnx
 from jax.core import Tracer
 
-from neb_ppl._checks import check_key
+from neb_ppl._checks import check_key, check_shape
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import SmoothedEnergy, check_event, check_sigma
 from neb_ppl.energies.networks import Network, default_network
 from neb_ppl.energies.scale import DataScale, data_scale
-from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
 
 __all__ = ["NeuralEnergy", "NoiseConditionalEnergy", "deen", "noise_conditional"]
@@ -127,7 +127,7 @@ def deen(
     ----------
     Saremi, Mehrjou, Schoelkopf, Hyvaerinen, "Deep Energy Estimator Networks" (2018).
     """
-    event_shape = _check_shape(event_shape)
+    event_shape = check_shape(event_shape)
     network = network or default_network(event_shape)
     check_key(rng_key)
     _check_network(network)
@@ -159,10 +159,14 @@ def noise_conditional(
     InvalidArgumentError, EventShapeError
         A range that does not increase, a network that does not read sigma, bad shapes.
     """
+    if np.shape(sigma_range) != (2,):
+        raise InvalidArgumentError(
+            f"sigma_range must be two numbers, (lowest, highest); got {sigma_range!r}."
+        )
     low, high = (check_sigma(bound, "sigma_range") for bound in sigma_range)
     if not low < high:
         raise InvalidArgumentError(f"sigma_range must increase; got {tuple(sigma_range)}.")
-    event_shape = _check_shape(event_shape)
+    event_shape = check_shape(event_shape)
     network = network or default_network(event_shape, conditional=True)
     check_key(rng_key)
     _check_network(network)
@@ -187,18 +191,6 @@ def check_one_level(model: object, use: str, name: str = "energy") -> None:
 def unknown_energies() -> Float[Array, " 3"]:
     """`NeuralEnergy.data_energy` before training."""
     return jnp.full(3, jnp.nan, jnp.result_type(float))
-
-
-def _check_shape(event_shape: tuple[int, ...]) -> tuple[int, ...]:
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-    if shape == ():
-        raise EventShapeError(
-            "event_shape must have an axis; got (). For numbers use (1,), and data of shape "
-            "(n, 1): x[:, None]."
-        )
-    if not all(isinstance(size, int | np.integer) and size > 0 for size in shape):
-        raise EventShapeError(f"event_shape must be positive sizes; got {event_shape}.")
-    return tuple(int(size) for size in shape)
 
 
 def _check_network(network: object) -> None:

@@ -10,7 +10,7 @@ from neb_ppl.energies import GaussianMixtureEnergy, KernelDensityEnergy, NoiseCo
 from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.estimators import bayes_estimator
 from neb_ppl.inverse.gram import largest_eigenvalue
-from neb_ppl.inverse.linear import LinearGaussianPosterior, Whitened, whiten
+from neb_ppl.inverse.linear import Whitened, WhitenedPosterior, whiten
 from neb_ppl.inverse.observations import GaussianObservation
 from neb_ppl.inverse.pairs import PosteriorEnergy
 from neb_ppl.types import Event, Scalar
@@ -88,7 +88,7 @@ def bridge(family: Any, posterior: PosteriorEnergy) -> Bridge:
     """The beginning of the way, u = 0."""
     observation = posterior.observation
     white = None
-    if isinstance(posterior, LinearGaussianPosterior):
+    if isinstance(posterior, WhitenedPosterior):
         white = posterior.white
     elif isinstance(observation, GaussianObservation) and observation.is_linear:
         white = whiten(observation)

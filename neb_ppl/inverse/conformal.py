@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import bdtr, rel_entr
 
+from neb_ppl._checks import check_share
 from neb_ppl.errors import EventShapeError, InvalidArgumentError, NonFiniteDataError
 from neb_ppl.types import ArrayLike
 
@@ -370,8 +371,7 @@ def _check_numbers(x: ArrayLike, name: str) -> np.ndarray:
 
 def _check_options(level: float, method: str, widening: str, delta: float) -> None:
     for name, number in (("level", level), ("delta", delta)):
-        if not 0 < number < 1:
-            raise InvalidArgumentError(f"{name} must lie in (0, 1); got {number}.")
+        check_share(name, number)
     for name, word, known in (("method", method, METHODS), ("widening", widening, WIDENINGS)):
         if word not in known:
             raise InvalidArgumentError(f"{name} must be one of {known}; got {word!r}.")

@@ -60,7 +60,7 @@ def exact_posterior(prior: GaussianMixtureEnergy, observation: Observation) -> E
         )
     a = np.asarray(_matrix(observation), np.float64)
     o = np.asarray(observation.value, np.float64).ravel()
-    noise = _noise_covariance(observation)
+    noise = np.asarray(observation.noise_covariance(), np.float64)
     values, vectors, means = (
         np.asarray(leaf, np.float64)
         for leaf in (prior.eigenvalues, prior.eigenvectors, prior.means)
@@ -94,11 +94,3 @@ def _matrix(observation: GaussianObservation) -> np.ndarray:
     operator = observation.operator
     basis = jnp.eye(operator.in_size).reshape(-1, *operator.in_shape)
     return np.asarray(jax.vmap(operator)(basis)).reshape(operator.in_size, -1).T
-
-
-def _noise_covariance(observation: GaussianObservation) -> np.ndarray:
-    if observation.factor is not None:
-        factor = np.asarray(observation.factor, np.float64)
-        return factor @ factor.T
-    scale = np.broadcast_to(observation.noise_scale, observation.value.shape)
-    return np.diag(np.asarray(scale, np.float64).ravel() ** 2)

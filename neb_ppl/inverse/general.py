@@ -1,18 +1,17 @@
 r"""Pairs for any likelihood: through the jump, of y itself, or averaged over x given y."""
 
-from functools import partial
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from neb_ppl._pytree import static, value
-from neb_ppl.energies.base import SmoothedEnergy, check_event
+from neb_ppl.energies.base import CleanDraw, SmoothedEnergy, check_event
 from neb_ppl.estimators import bayes_estimator, covariance_product, covariance_root
-from neb_ppl.inverse.moments import refuse_latents
+from neb_ppl.inverse.forces import ForcedPosterior
 from neb_ppl.inverse.observations import Observation
-from neb_ppl.inverse.pairs import Explanation, PosteriorEnergy, no_noise
-from neb_ppl.types import Array, Event, Float, Int, PRNGKey, Scalar
+from neb_ppl.inverse.pairs import Explanation, PosteriorEnergy
+from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
 
 __all__ = ["MonteCarloPosterior", "PluginPosterior", "SmoothedVariablePosterior"]
 
@@ -25,7 +24,6 @@ class PluginPosterior(PosteriorEnergy):
     """
 
     closure: ClassVar[str] = "plugin"
-    is_overconfident: ClassVar[bool] = True
     prior: SmoothedEnergy
     observation: Observation
 
@@ -34,9 +32,9 @@ class PluginPosterior(PosteriorEnergy):
         check_event(self, y)
         return self.prior(y) - self.observation.log_likelihood(bayes_estimator(self.prior, y))
 
-    def clean_noise(self, rng_key: PRNGKey, y: Event) -> tuple[Event, Int[Array, ""], Scalar]:
-        """None."""
-        return no_noise(y)
+    def clean_draw(self, rng_key: PRNGKey, y: Event) -> CleanDraw:
+        """The mean."""
+        return CleanDraw.surely(self.clean_mean(y))
 
     def explain(self) -> Explanation:
         """Target, jump, exactness, bias, bound on sigma, and cost."""
@@ -69,18 +67,21 @@ class SmoothedVariablePosterior(PosteriorEnergy):
         """The prior's jump; y itself under `direct`."""
         return y if self.closure == "direct" else super().clean_mean(y)
 
-    def clean_noise(self, rng_key: PRNGKey, y: Event) -> tuple[Event, Int[Array, ""], Scalar]:
-        """The prior's; none under `direct`."""
-        return no_noise(y) if self.closure == "direct" else super().clean_noise(rng_key, y)
+    def clean_draw(self, rng_key: PRNGKey, y: Event) -> CleanDraw:
+        """The prior's; y itself under `direct`."""
+        return CleanDraw.surely(y) if self.closure == "direct" else super().clean_draw(rng_key, y)
 
     def explain(self) -> Explanation:
         """Target, jump, exactness, bias, bound on sigma, and cost."""
-        direct = self.closure == "direct"
+        exactness = {
+            "direct": "never; it is the posterior of the smoothed variable",
+            "inflated": "never; for linear-Gaussian data it is that of noise R + sigma^2 A A^T",
+        }
         return Explanation(
             self.closure,
             "p_sigma(y) p(o | x = y)",
-            "none: y is taken for x" if direct else "the prior's own, stochastic",
-            "never; it is the posterior of the smoothed variable" if direct else "never",
+            "the prior's own, stochastic" if self.closure == "inflated" else "none: y is x",
+            exactness[self.closure],
             "order sigma^2, too wide",
             float(self.sigma),
             float(self.bound),
@@ -89,40 +90,33 @@ class SmoothedVariablePosterior(PosteriorEnergy):
 
 
 @value
-class MonteCarloPosterior(PosteriorEnergy):
+class MonteCarloPosterior(ForcedPosterior):
     r"""Energy :math:`\phi(y) - \log \frac1K \sum_k p(o \mid x = \hat x + C^{1/2} z_k)`.
 
-    The z are fixed (common random numbers), so that it is a function of y. What JAX sees as its
-    gradient is a force, with :math:`C^{1/2} z_k` held fixed: see `MomentPosterior`. A jump draws
-    its own K points and takes one by its likelihood.
+    The z are fixed (common random numbers), so that it is a function of y; the force holds
+    :math:`C^{1/2} z_k` fixed. A jump draws its own K points and takes one by its likelihood.
     """
 
     closure: ClassVar[str] = "monte_carlo"
-    force_is_gradient: ClassVar[bool] = False
+    mean_is_exact: ClassVar[bool] = False
     prior: SmoothedEnergy
     observation: Observation
     points: Float[Array, "k d"]
 
-    def __call__(self, y: Event) -> Scalar:
-        """Energy of one event."""
-        check_event(self, y)
-        return _monte_carlo_energy(self, y)
-
     def clean_mean(self, y: Event) -> Event:
-        """Mean of the fixed points, weighed by their likelihoods."""
+        """Mean of the fixed points, weighed by their likelihoods: an estimate."""
         x, log_weights, _, _ = self._candidates(self.points, y)
         return jnp.tensordot(jax.nn.softmax(log_weights), x, axes=1)
 
-    def clean_noise(self, rng_key: PRNGKey, y: Event) -> tuple[Event, Int[Array, ""], Scalar]:
-        """One of K fresh points, minus the mean."""
+    def clean_draw(self, rng_key: PRNGKey, y: Event) -> CleanDraw:
+        """One of K fresh points, by its likelihood."""
         key_points, key_choice = jax.random.split(rng_key)
         points = jax.random.normal(key_points, self.points.shape, self.points.dtype)
         x, log_weights, num_clamped, lowest = self._candidates(points, y)
         chosen = x[jax.random.categorical(key_choice, log_weights)]
-        mean = self.clean_mean(y)
         # No point is possible: NaN says so, where the first of them would pass for a draw.
-        chosen = jnp.where(jnp.isfinite(log_weights).any(), chosen, jnp.nan)
-        return chosen - mean, num_clamped, lowest
+        possible = jnp.isfinite(log_weights).any()
+        return CleanDraw(jnp.where(possible, chosen, jnp.nan), num_clamped, lowest)
 
     def value_and_force(self, y: Event) -> tuple[Scalar, Event]:
         """Energy, and its gradient with the shape of the cloud held fixed."""
@@ -153,16 +147,3 @@ class MonteCarloPosterior(PosteriorEnergy):
         noise, num_clamped, lowest = covariance_root(self.prior, y, points)
         x = bayes_estimator(self.prior, y) + noise.reshape(-1, *y.shape)
         return x, jax.vmap(self.observation.log_likelihood)(x), num_clamped, lowest
-
-
-@jax.custom_jvp
-def _monte_carlo_energy(posterior: MonteCarloPosterior, y: Event) -> Scalar:
-    return posterior.value_and_force(y)[0]
-
-
-@partial(_monte_carlo_energy.defjvp, symbolic_zeros=True)
-def _force(primals: tuple, tangents: tuple) -> tuple:
-    posterior, y = primals
-    refuse_latents(tangents[0], "monte_carlo")
-    phi, force = posterior.value_and_force(y)
-    return phi, jnp.vdot(force, jnp.asarray(tangents[1]))

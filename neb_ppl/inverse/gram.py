@@ -5,17 +5,20 @@ Everything that a linear-Gaussian observation needs is a function of :math:`c_0 
 
 import abc
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from neb_ppl._pytree import static, value
+from neb_ppl._pytree import is_constant, static, value
+from neb_ppl.estimators import lanczos
 from neb_ppl.types import Array, Float, Scalar
 
 __all__ = ["DenseGram", "DiagonalGram", "FourierGram", "Gram", "KrylovGram", "dense_gram"]
 
 KRYLOV_STEPS = 100
+NORM_STEPS = 40
 KRYLOV_TOLERANCE = 1e-6
 
 
@@ -144,11 +147,17 @@ class KrylovGram(Gram):
         return jnp.where(c0 + c1 * self.largest > 0, solution, jnp.nan)
 
     def log_determinant(self, c0: Any, c1: Any) -> Scalar:
-        """Left out: a constant where neither sigma nor the noise scale moves."""
-        return jnp.zeros((), self.largest.dtype)
+        """Left out: a constant, unless c0, c1 or the operator move, which is refused.
+
+        Raises
+        ------
+        TypeError
+            Differentiated in any of them.
+        """
+        return _constant_determinant((self, c0, c1))
 
     def norm(self) -> Scalar:
-        """By power iteration, when it was made."""
+        """By Lanczos, when it was made."""
         return self.largest
 
 
@@ -159,13 +168,29 @@ def dense_gram(matrix: Float[Array, "m d"], shape: tuple[int, ...]) -> DenseGram
 
 
 def largest_eigenvalue(
-    product: Callable[[Array], Array], start: Array, num_steps: int = KRYLOV_STEPS
+    product: Callable[[Array], Array], start: Array, num_steps: int = NORM_STEPS
 ) -> Scalar:
-    """Largest eigenvalue of a symmetric positive map, by power iteration: from below."""
+    """Largest eigenvalue of a symmetric positive map, by Lanczos: from below."""
 
-    def step(_: Any, v: Array) -> Array:
-        w = product(v)
-        return w / jnp.maximum(jnp.linalg.norm(w), jnp.finfo(w.dtype).tiny)
+    def flat(v: Array) -> Array:
+        return jnp.ravel(product(v.reshape(start.shape)))
 
-    v = jax.lax.fori_loop(0, num_steps, step, start / jnp.linalg.norm(start))
-    return jnp.vdot(v, product(v))
+    eigenvalues, _, _ = lanczos(flat, jnp.ravel(start), min(num_steps, start.size))
+    return eigenvalues[-1]
+
+
+@jax.custom_jvp
+def _constant_determinant(numbers: tuple[KrylovGram, Any, Any]) -> Scalar:
+    return jnp.zeros((), numbers[0].largest.dtype)
+
+
+@partial(_constant_determinant.defjvp, symbolic_zeros=True)
+def _refuse_latents(primals: tuple, tangents: tuple) -> tuple:
+    if not is_constant(tangents):
+        raise TypeError(
+            "noise scale, sigma or operator are differentiated, and with them a determinant that "
+            "is not known: the operator has over 256 outputs and no structure. Use one that has "
+            "(mask, periodic blur, downsample, fourier), or fewer outputs."
+        )
+    value = _constant_determinant(*primals)
+    return value, jnp.zeros_like(value)

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from neb_ppl._checks import as_floats, check_shape
 from neb_ppl._pytree import static, value
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.inverse.gram import DiagonalGram, FourierGram, Gram
-from neb_ppl.inverse.operators import LinearOperator, check_shape
+from neb_ppl.inverse.operators import LinearOperator
 from neb_ppl.types import Array, ArrayLike, Event, Float
 
 __all__ = ["blur", "downsample", "fourier", "gaussian_kernel", "mask", "projections"]
@@ -30,12 +31,7 @@ def mask(keep: ArrayLike) -> LinearOperator:
     InvalidArgumentError
         Not boolean, or nothing is seen.
     """
-    keep = np.asarray(keep)
-    if keep.dtype != bool or not keep.any():
-        raise InvalidArgumentError(
-            f"keep must be a boolean array with at least one True; got {keep.dtype} with "
-            f"{int(np.count_nonzero(keep))} entries kept."
-        )
+    keep = _check_keep(keep)
     return _Mask(jnp.asarray(np.flatnonzero(keep)), check_shape(keep.shape))
 
 
@@ -57,7 +53,7 @@ def blur(
     EventShapeError, InvalidArgumentError
     """
     event_shape = check_shape(event_shape)
-    kernel = jnp.asarray(kernel, jnp.result_type(float))
+    kernel = as_floats("kernel", kernel)
     if kernel.ndim != len(event_shape) or any(
         k > n for k, n in zip(kernel.shape, event_shape, strict=True)
     ):
@@ -104,12 +100,7 @@ def fourier(keep: ArrayLike) -> LinearOperator:
     ------
     InvalidArgumentError
     """
-    keep = np.asarray(keep)
-    if keep.dtype != bool or not keep.any():
-        raise InvalidArgumentError(
-            f"keep must be a boolean array with at least one True; got {keep.dtype} with "
-            f"{int(np.count_nonzero(keep))} entries kept."
-        )
+    keep = _check_keep(keep)
     here = np.flatnonzero(keep)
     places = np.unravel_index(here, keep.shape)
     mirrored = [(-place) % n for place, n in zip(places, keep.shape, strict=True)]
@@ -132,7 +123,17 @@ def projections(angles: ArrayLike, event_shape: tuple[int, int]) -> LinearOperat
     event_shape = check_shape(event_shape)  # pyright: ignore
     if len(event_shape) != 2 or event_shape[0] != event_shape[1]:
         raise EventShapeError(f"projections are of square images; got events {event_shape}.")
-    return _Projections(jnp.asarray(angles, jnp.result_type(float)), event_shape)
+    return _Projections(as_floats("angles", angles), event_shape)
+
+
+def _check_keep(keep: ArrayLike) -> np.ndarray:
+    keep = np.asarray(keep)
+    if keep.dtype != bool or not keep.any():
+        raise InvalidArgumentError(
+            f"keep must be a boolean array with at least one True; got {keep.dtype} with "
+            f"{int(np.count_nonzero(keep))} entries kept."
+        )
+    return keep
 
 
 @value
@@ -144,7 +145,7 @@ class _Mask(LinearOperator):
     def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
         return self.index.shape
 
-    def __call__(self, x: Event) -> Array:
+    def apply(self, x: Event) -> Array:
         return jnp.ravel(x)[self.index]
 
     def gram(self) -> Gram:
@@ -164,7 +165,7 @@ class _Blur(LinearOperator):
     def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
         return self.in_shape
 
-    def __call__(self, x: Event) -> Array:
+    def apply(self, x: Event) -> Array:
         if self.boundary == "periodic":
             return jnp.fft.ifftn(jnp.fft.fftn(x) * self._response()).real.astype(x.dtype)
         half = [(n - 1 - n // 2, n // 2) for n in self.kernel.shape]
@@ -193,7 +194,7 @@ class _Downsample(LinearOperator):
     def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
         return tuple(n // self.factor for n in self.in_shape)
 
-    def __call__(self, x: Event) -> Array:
+    def apply(self, x: Event) -> Array:
         blocks = [length for n in self.out_shape for length in (n, self.factor)]
         return x.reshape(blocks).mean(axis=tuple(range(1, len(blocks), 2)))
 
@@ -211,7 +212,7 @@ class _Fourier(LinearOperator):
     def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
         return (2, *self.index.shape)
 
-    def __call__(self, x: Event) -> Array:
+    def apply(self, x: Event) -> Array:
         found = jnp.ravel(jnp.fft.fftn(x, norm="ortho"))[self.index]
         return jnp.stack([found.real, found.imag]).astype(x.dtype)
 
@@ -229,7 +230,7 @@ class _Projections(LinearOperator):
     def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
         return (len(self.angles), self.in_shape[0])
 
-    def __call__(self, x: Event) -> Array:
+    def apply(self, x: Event) -> Array:
         centre = (self.in_shape[0] - 1) / 2
         line = jnp.arange(self.in_shape[0]) - centre
 

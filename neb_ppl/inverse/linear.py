@@ -4,20 +4,23 @@ With :math:`y = x + \sigma\,\xi` the data are :math:`o = A y + e'`. What the cov
 said to be makes the pair: :math:`R - \sigma^2 A A^T` is exact (`split`), R is not.
 """
 
-import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
-from neb_ppl._pytree import static, value
+from neb_ppl._pytree import value
 from neb_ppl.energies.base import SmoothedEnergy, check_event
 from neb_ppl.inverse.gram import DiagonalGram, Gram
 from neb_ppl.inverse.observations import GaussianObservation
 from neb_ppl.inverse.operators import LinearOperator, from_matrix, weighted
-from neb_ppl.inverse.pairs import Explanation, PosteriorEnergy, no_noise
-from neb_ppl.types import Array, Event, Int, PRNGKey, Scalar
+from neb_ppl.inverse.pairs import Explanation, PosteriorEnergy
+from neb_ppl.types import Array, Event, Scalar
 
-__all__ = ["LinearGaussianPosterior", "Whitened", "linear_gaussian", "whiten"]
+__all__ = ["SPLIT_IS_EXACT", "SplitPosterior", "Whitened", "WhitenedPosterior", "whiten"]
+
+SPLIT_IS_EXACT = (
+    "for this prior, always: y in law, x in mean and covariance (x given y taken as Gaussian)"
+)
 
 
 class Whitened(NamedTuple):
@@ -71,30 +74,10 @@ def whiten(observation: GaussianObservation) -> Whitened:
     return Whitened(operator, o / scale, jnp.ones((), o.dtype), operator.gram(), constant)
 
 
-@value
-class LinearGaussianPosterior(PosteriorEnergy):
-    r"""Energy :math:`\phi(y) - \log N(o;\ A y,\ R + e\,\sigma^2 A A^T)`.
+class WhitenedPosterior(PosteriorEnergy):
+    """A posterior of linear-Gaussian data, in coordinates where their noise is white."""
 
-    The excess e is -1 for `split`, 0 for `inflated` and `direct`, and 1 on the way of an annealed
-    start.
-    """
-
-    prior: SmoothedEnergy
-    observation: GaussianObservation
     white: Whitened
-    excess: Scalar
-    closure: str = static()  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    def __call__(self, y: Event) -> Scalar:
-        """Energy of one event; the likelihood's part is normalised where `is_normalised`."""
-        check_event(self, y)
-        c1 = self.excess * self.sigma**2
-        return self.prior(y) + self.white.energy(c1, self.white.operator(y))
-
-    def with_excess(self, excess: float | Array) -> "LinearGaussianPosterior":
-        """The same target with another e; its jump is then no one's posterior."""
-        leaf = jnp.asarray(excess, self.excess.dtype)
-        return dataclasses.replace(self, excess=leaf)  # pyright: ignore[reportArgumentType]
 
     @property
     def bound(self) -> Scalar:
@@ -106,59 +89,31 @@ class LinearGaussianPosterior(PosteriorEnergy):
         """Not where the determinant of A A^T is unknown."""
         return self.white.gram.has_determinant
 
-    def clean_mean(self, y: Event) -> Event:
-        """The prior's jump; y itself under `direct`."""
-        return y if self.closure == "direct" else super().clean_mean(y)
 
-    def clean_noise(self, rng_key: PRNGKey, y: Event) -> tuple[Event, Int[Array, ""], Scalar]:
-        """The prior's; none under `direct`."""
-        return no_noise(y) if self.closure == "direct" else super().clean_noise(rng_key, y)
+@value
+class SplitPosterior(WhitenedPosterior):
+    r"""Energy :math:`\phi(y) - \log N(o;\ A y,\ R - \sigma^2 A A^T)`; the jump is the prior's."""
+
+    closure: ClassVar[str] = "split"
+    prior: SmoothedEnergy
+    observation: GaussianObservation
+    white: Whitened
+
+    def __call__(self, y: Event) -> Scalar:
+        """Energy of one event; the likelihood's part is normalised where `is_normalised`."""
+        check_event(self, y)
+        return self.prior(y) + self.white.energy(-(self.sigma**2), self.white.operator(y))
 
     def explain(self) -> Explanation:
         """Target, jump, exactness, bias, bound on sigma, and cost."""
-        target, jump, exactness, bias = _WORDS[self.closure]
         return Explanation(
-            self.closure,
-            target,
-            jump,
-            exactness,
-            bias,
+            "split",
+            "p_sigma(y) N(o; A y, R - sigma^2 A A^T)",
+            "the prior's own, stochastic",
+            SPLIT_IS_EXACT,
+            "none",
             float(self.sigma),
             float(self.bound),
-            "one gradient of the prior a step" + _JUMP_COST * (self.closure != "direct"),
+            "one gradient of the prior a step; a draw of x: d Hessian products up to 128 "
+            "dimensions, 20 beyond",
         )
-
-
-def linear_gaussian(
-    prior: SmoothedEnergy, observation: GaussianObservation, closure: str, excess: float
-) -> LinearGaussianPosterior:
-    """The posterior, its A A^T decomposed once."""
-    white = whiten(observation)
-    excess_leaf = jnp.asarray(excess, white.value.dtype)
-    return LinearGaussianPosterior(prior, observation, white, excess_leaf, closure)
-
-
-SPLIT_IS_EXACT = (
-    "for this prior, always: y in law, x in mean and covariance (x given y taken as Gaussian)"
-)
-_JUMP_COST = "; a draw of x: d Hessian products up to 128 dimensions, 20 beyond"
-_WORDS = {
-    "split": (
-        "p_sigma(y) N(o; A y, R - sigma^2 A A^T)",
-        "the prior's own, stochastic",
-        SPLIT_IS_EXACT,
-        "none",
-    ),
-    "inflated": (
-        "p_sigma(y) N(o; A y, R)",
-        "the prior's own, stochastic",
-        "for noise of covariance R + sigma^2 A A^T, more than there is",
-        "order sigma^2, too wide along what is seen",
-    ),
-    "direct": (
-        "p_sigma(y) N(o; A y, R)",
-        "none: y is taken for x",
-        "never; it is the posterior of the smoothed variable",
-        "order sigma^2, too wide everywhere",
-    ),
-}

@@ -13,14 +13,21 @@ import numpy as np
 
 from neb_ppl._checks import check_counts, check_key
 from neb_ppl._pytree import static, value
-from neb_ppl.energies.base import ConditionedEnergy, SmoothedEnergy, check_event, check_sigma
+from neb_ppl.energies.base import (
+    CleanDraw,
+    ConditionedEnergy,
+    SmoothedEnergy,
+    check_event,
+    check_sigma,
+)
 from neb_ppl.errors import InvalidArgumentError
-from neb_ppl.estimators import bayes_estimator, jump_noise, stochastic_jump
+from neb_ppl.estimators import bayes_estimator, clean_draw, stochastic_jump
 from neb_ppl.inverse.bridge import has_levels
 from neb_ppl.inverse.pairs import ON_SMOOTHED_POSTERIOR, PosteriorEnergy
 from neb_ppl.inverse.recalibrated import RecalibratedEnergy
+from neb_ppl.inverse.result import draw_many
 from neb_ppl.progress import progress
-from neb_ppl.types import Array, Event, Int, PRNGKey, Scalar
+from neb_ppl.types import Array, Event, PRNGKey, Scalar
 from neb_ppl.walks import HMC, Walk, start_at_noise
 
 __all__ = [
@@ -88,9 +95,9 @@ class MeasurementsEnergy(ConditionedEnergy):
         """Of x given the mean."""
         return bayes_estimator(self.mean_energy, jnp.mean(y, axis=0))
 
-    def clean_noise(self, rng_key: PRNGKey, y: Event) -> tuple[Event, Int[Array, ""], Scalar]:
+    def clean_draw(self, rng_key: PRNGKey, y: Event) -> CleanDraw:
         """Of x given the mean."""
-        return jump_noise(rng_key, self.mean_energy, jnp.mean(y, axis=0))
+        return clean_draw(rng_key, self.mean_energy, jnp.mean(y, axis=0))
 
 
 @value
@@ -164,7 +171,7 @@ def all_at_once(
     Saremi and Srivastava, "Multimeasurement generative models" (2022).
     """
     check_counts(num_measurements=num_measurements)
-    sigma = check_sigma(sigma)
+    levels, sigma = _levels(family, posterior), check_sigma(sigma)
     if posterior is not None and posterior.closure == "split":
         level = float(sigma) / num_measurements**0.5
         if not level < float(posterior.bound):
@@ -172,7 +179,7 @@ def all_at_once(
                 f"sigma / sqrt(m) is {level:.4g}; the split exists below "
                 f"{float(posterior.bound):.4g}. Take more measurements, or a smaller sigma."
             )
-    return MeasurementsEnergy(_levels(family, posterior), sigma, num_measurements)
+    return MeasurementsEnergy(levels, sigma, num_measurements)
 
 
 def once_at_a_time(
@@ -215,13 +222,13 @@ def once_at_a_time(
     """
     check_key(rng_key)
     check_counts(num_measurements=num_measurements, num_draws=num_draws, num_steps=num_steps)
+    levels, sigma = _levels(family, posterior), check_sigma(sigma)
     if posterior is not None and posterior.closure not in ON_SMOOTHED_POSTERIOR:
         raise InvalidArgumentError(
             f"the conditionals of {posterior.closure!r} at different noise levels are not of one "
             "law: one measurement after the other would settle elsewhere. Use 'moment', "
             "'isotropic' or 'monte_carlo' here, or all_at_once."
         )
-    levels, sigma = _levels(family, posterior), check_sigma(sigma)
     walk = HMC(step_size=sigma / 2, num_integration_steps=8) if walk is None else walk
     key_start, key_jump, *keys = jax.random.split(rng_key, num_measurements + 2)
     first = levels.at(sigma)
@@ -238,7 +245,7 @@ def once_at_a_time(
             acceptance.append(float(rate))
             bar.update(1)
     last = levels.at(sigma / num_measurements**0.5)
-    x = _jumps(last, jax.random.split(key_jump, num_draws), mean)
+    x = draw_many(last, jax.random.split(key_jump, num_draws), mean).x
     return Measurements(np.asarray(x), np.stack(means, axis=1), np.array(acceptance))
 
 
@@ -292,10 +299,3 @@ def _measure(
     keys = jax.random.split(key_walk, len(last))
     y, mean, rate = jax.vmap(one)(keys, last, before, noise)
     return y, mean, jnp.mean(rate)
-
-
-@jax.jit
-def _jumps(energy: SmoothedEnergy, keys: PRNGKey, y: Array) -> Array:
-    return jax.lax.map(
-        lambda pair: stochastic_jump(pair[0], energy, pair[1]), (keys, y), batch_size=64
-    )

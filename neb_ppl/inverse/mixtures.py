@@ -84,17 +84,20 @@ class StudentTSplitPosterior(PosteriorEnergy):
         """``log p(o | y)`` of each output, normalised but for `lost`."""
         o = self.observation
         half = o.df / 2
-        usual = 1 + 12 * jnp.sqrt(1 / half) + 30 / half  # 1e-9 of a Gamma(half, half) lies above
+        # Less than 1e-9 of a Gamma(half, rate half) lies above, and 1e-14 below.
+        usual = 1 + 12 * jnp.sqrt(1 / half) + 30 / half
         top = jnp.sqrt(jnp.minimum(EDGE * self._largest_precision(), usual))[..., None]
-        root = 0.5 * top * (1 + _NODES)
+        low = jnp.minimum(jnp.sqrt(jnp.maximum(1 - 8 * jnp.sqrt(1 / half), 0.0)), 0.5 * top)
+        root = low + 0.5 * (top - low) * (1 + _NODES)
         w = root**2
-        log_prior = half * jnp.log(half) - special.gammaln(half) + (half - 1) * jnp.log(w)
-        log_prior = log_prior - half * w + jnp.log(2 * root)
+        # Around w = 1, where many degrees of freedom would leave differences of large numbers.
+        log_prior = half * (jnp.log(w) - (w - 1)) - jnp.log(w) + jnp.log(2 * root)
+        log_prior = log_prior + _log_constant(half)
         scale = jnp.broadcast_to(o.noise_scale, o.value.shape)[..., None]
         variance = scale**2 / w - self.sigma**2 * self.row_norms[..., None]
         misfit = (o.value - seen)[..., None] ** 2 / variance
         log_normal = -0.5 * (misfit + jnp.log(2 * jnp.pi * variance))
-        return special.logsumexp(log_prior + log_normal, axis=-1, b=0.5 * top * _WEIGHTS)
+        return special.logsumexp(log_prior + log_normal, axis=-1, b=0.5 * (top - low) * _WEIGHTS)
 
     @property
     def lost(self) -> Scalar:
@@ -123,6 +126,15 @@ class StudentTSplitPosterior(PosteriorEnergy):
     def _largest_precision(self) -> Array:
         scale = jnp.broadcast_to(self.observation.noise_scale, self.observation.value.shape)
         return scale**2 / (self.sigma**2 * self.row_norms)
+
+
+def _log_constant(half: Array) -> Array:
+    r""":math:`h \log h - h - \log\Gamma(h)`, by Stirling's series where h is large."""
+    large = jnp.maximum(half, 20.0)
+    series = 0.5 * jnp.log(large / (2 * jnp.pi)) - 1 / (12 * large) + 1 / (360 * large**3)
+    small = jnp.minimum(half, 20.0)
+    direct = small * jnp.log(small) - small - special.gammaln(small)
+    return jnp.where(half > 20, series, direct)
 
 
 def probit_bound(observation: BernoulliObservation, row_norms: Array) -> Scalar:

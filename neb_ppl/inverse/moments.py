@@ -1,25 +1,25 @@
 r"""Gaussian closures of :math:`p(o \mid y)`: `moment` and `isotropic`, with their Kalman jumps."""
 
-from functools import partial
 from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from neb_ppl._pytree import value
-from neb_ppl.energies.base import SmoothedEnergy, check_event
+from neb_ppl.energies.base import CleanDraw, SmoothedEnergy, check_event
 from neb_ppl.estimators import bayes_estimator, covariance_product, jump_noise
-from neb_ppl.inverse.linear import Whitened
+from neb_ppl.inverse.forces import ForcedPosterior
+from neb_ppl.inverse.linear import Whitened, WhitenedPosterior
 from neb_ppl.inverse.observations import GaussianObservation
 from neb_ppl.inverse.operators import LinearOperator
-from neb_ppl.inverse.pairs import Explanation, PosteriorEnergy
-from neb_ppl.types import Array, Event, Float, Int, PRNGKey, Scalar
+from neb_ppl.inverse.pairs import Explanation
+from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
 
-__all__ = ["IsotropicPosterior", "MomentPosterior"]
+__all__ = ["IsotropicPosterior", "MomentPosterior", "in_noise_units"]
 
 
 class Closure(NamedTuple):
-    """Everything about one y that value, force and jump need.
+    """Everything about one y that value, force and jump need, in units of the data's noise.
 
     Attributes
     ----------
@@ -31,8 +31,9 @@ class Closure(NamedTuple):
         ``o - A xhat``.
     jacobian, cross : arrays, shape ``(m, d)``
         A, and ``A C``.
-    factor : array, shape ``(m, m)``
-        Cholesky factor of ``S = R + A C A^T``.
+    eigenvalues, eigenvectors : arrays, shapes ``(m,)`` and ``(m, m)``
+        Of ``S = I + A C A^T``. Where C is indefinite, as of a learned energy it may be, its part
+        counts as nothing.
     """
 
     phi: Scalar
@@ -41,84 +42,100 @@ class Closure(NamedTuple):
     residual: Float[Array, " m"]
     jacobian: Float[Array, "m d"]
     cross: Float[Array, "m d"]
-    factor: Float[Array, "m m"]
+    eigenvalues: Float[Array, " m"]
+    eigenvectors: Float[Array, "m m"]
 
     def solve(self, r: Array) -> Array:
         """``S^{-1} r``."""
-        return jax.scipy.linalg.cho_solve((self.factor, True), r)
+        return self.eigenvectors @ ((self.eigenvectors.T @ r) / self.eigenvalues)
+
+    def correct(self, r: Array) -> Float[Array, " d"]:
+        """Kalman's gain: ``C A^T S^{-1} r``."""
+        return self.cross.T @ self.solve(r)
+
+
+class NoiseUnits(NamedTuple):
+    """The data in units of their noise.
+
+    Attributes
+    ----------
+    value : array, shape ``(m,)``
+    matrix : array, shape ``(m, d)``, or None
+        The operator; None where it is not linear.
+    root : array, shape ``(m, m)``, or None
+        Lower factor of the noise covariance, by which a map that is not linear is divided.
+    constant : scalar array
+        What the change of units adds to the energy.
+    """
+
+    value: Float[Array, " m"]
+    matrix: Float[Array, "m d"] | None
+    root: Float[Array, "m m"] | None
+    constant: Scalar
 
 
 @value
-class MomentPosterior(PosteriorEnergy):
+class MomentPosterior(ForcedPosterior):
     r"""Energy :math:`\phi(y) - \log N(o;\ A \hat x(y),\ S(y)),\ S = R + A C(y) A^T`.
 
-    C is the covariance of x given y. A map that is not linear is linearised at
-    :math:`\hat x`. The gradient that JAX sees is a **force**, that of the energy with S held fixed:
-    the full one needs third derivatives. Kernels of leapfrogs that accept or reject by the energy
-    (MALA, HMC, NUTS, GHMC) stay exact, since any kick by a field of y alone keeps volume and can be
-    reversed. Unadjusted walks would settle elsewhere, and are refused.
+    C is the covariance of x given y; the force holds S fixed. A map that is not linear is
+    linearised at :math:`\hat x`.
     """
 
     closure: ClassVar[str] = "moment"
-    force_is_gradient: ClassVar[bool] = False
     prior: SmoothedEnergy
     observation: GaussianObservation
-    matrix: Float[Array, "m d"] | None
-    constant: Scalar
-
-    def __call__(self, y: Event) -> Scalar:
-        """Energy of one event, the log determinant included."""
-        check_event(self, y)
-        return _moment_energy(self, y)
+    data: NoiseUnits
 
     def clean_mean(self, y: Event) -> Event:
         r"""Kalman's :math:`\hat x + C A^T S^{-1} (o - A \hat x)`."""
         close = self.close(y)
-        gain = close.cross.T @ close.solve(close.residual)
-        return (close.estimate + gain).reshape(y.shape)
+        return (close.estimate + close.correct(close.residual)).reshape(y.shape)
 
-    def clean_noise(self, rng_key: PRNGKey, y: Event) -> tuple[Event, Int[Array, ""], Scalar]:
+    def clean_draw(self, rng_key: PRNGKey, y: Event) -> CleanDraw:
         """Of covariance ``C - C A^T S^{-1} A C``: a draw given y, corrected by simulated data."""
         key_prior, key_data = jax.random.split(rng_key)
         noise, num_clamped, lowest = jump_noise(key_prior, self.prior, y)
-        close = self.close(y)
-        zero = jnp.zeros(self.observation.value.shape, y.dtype)
-        error = jnp.ravel(self.observation.draw(key_data, zero))
-        seen = close.jacobian @ jnp.ravel(noise) + error
-        return noise - (close.cross.T @ close.solve(seen)).reshape(y.shape), num_clamped, lowest
+        # The sum waits for the noise: two batched decompositions at the same time can wait for
+        # each other for ever on few cores (jaxlib 0.10).
+        close = self.close(y + 0 * noise)
+        error = jax.random.normal(key_data, close.residual.shape, y.dtype)
+        missing = close.residual - close.jacobian @ jnp.ravel(noise) - error
+        x = close.estimate + jnp.ravel(noise) + close.correct(missing)
+        return CleanDraw(x.reshape(y.shape), num_clamped, lowest)
 
     def close(self, y: Event) -> Closure:
-        """The closure at y: one gradient, m Hessian products, m^3 / 3."""
+        """The closure at y: one gradient, m Hessian products, m^3."""
         phi, gradient, product = covariance_product(self.prior, y)
         estimate = y - self.sigma**2 * gradient
-        if self.matrix is None:
-            jacobian = jax.jacrev(lambda x: jnp.ravel(self.observation.operator(x)))(estimate)
-            jacobian = jacobian.reshape(-1, y.size)
-        else:
-            jacobian = self.matrix
+        residual, jacobian = self._look(estimate)
         cross = jax.vmap(lambda row: jnp.ravel(product(row.reshape(y.shape))))(jacobian)
         spread = jacobian @ cross.T
-        factor = jnp.linalg.cholesky(0.5 * (spread + spread.T) + self._noise())
-        residual = self.observation.value - self.observation.operator(estimate)
-        ravel = jnp.ravel
+        eigenvalues, eigenvectors = jnp.linalg.eigh(0.5 * (spread + spread.T))
         return Closure(
-            phi, ravel(gradient), ravel(estimate), ravel(residual), jacobian, cross, factor
+            phi,
+            jnp.ravel(gradient),
+            jnp.ravel(estimate),
+            residual,
+            jacobian,
+            cross,
+            1 + jnp.maximum(eigenvalues, 0.0),
+            eigenvectors,
         )
 
     def value_and_force(self, y: Event) -> tuple[Scalar, Event]:
         """Energy, and its gradient with S held fixed."""
         close = self.close(y)
         weighed = close.solve(close.residual)
-        log_determinant = 2 * jnp.sum(jnp.log(jnp.diag(close.factor)))
         misfit = jnp.vdot(close.residual, weighed)
-        constant = close.residual.size * jnp.log(2 * jnp.pi)
-        phi = close.phi + 0.5 * (misfit + log_determinant + constant) + self.constant
+        normaliser = jnp.sum(jnp.log(2 * jnp.pi * close.eigenvalues))
+        phi = close.phi + 0.5 * (misfit + normaliser) + self.data.constant
         force = close.gradient - close.cross.T @ weighed / self.sigma**2
         return phi, force.reshape(y.shape)
 
     def explain(self) -> Explanation:
         """Target, jump, exactness, bias, bound on sigma, and cost."""
-        m = self.observation.value.size
+        m = self.data.value.size
         return Explanation(
             "moment",
             "p_sigma(y) N(o; A xhat(y), R + A C(y) A^T), log determinant included",
@@ -127,43 +144,45 @@ class MomentPosterior(PosteriorEnergy):
             "order sigma^6 (one for each power of the third cumulant of x given y)",
             float(self.sigma),
             float(self.bound),
-            f"one gradient and {m} Hessian products a step, a {m} x {m} Cholesky factor",
+            f"one gradient and {m} Hessian products a step, eigenvalues of an {m} x {m} matrix",
         )
 
-    def _noise(self) -> Float[Array, "m m"]:
-        scale = jnp.broadcast_to(self.observation.noise_scale, self.observation.value.shape)
-        if self.observation.factor is not None:
-            return self.observation.factor @ self.observation.factor.T
-        return jnp.diag(jnp.ravel(scale) ** 2)
+    def _look(self, estimate: Event) -> tuple[Float[Array, " m"], Float[Array, "m d"]]:
+        """Residual and Jacobian at the estimate, in units of the noise."""
+        data = self.data
+        if data.matrix is not None:
+            return data.value - data.matrix @ jnp.ravel(estimate), data.matrix
+
+        root = data.root
+        assert root is not None
+
+        def see(x: Event) -> Array:
+            seen = jnp.ravel(self.observation.operator(x))
+            return jax.scipy.linalg.solve_triangular(root, seen, lower=True)
+
+        return data.value - see(estimate), jax.jacrev(see)(estimate).reshape(-1, estimate.size)
 
 
-@jax.custom_jvp
-def _moment_energy(posterior: MomentPosterior, y: Event) -> Scalar:
-    return posterior.value_and_force(y)[0]
-
-
-@partial(_moment_energy.defjvp, symbolic_zeros=True)
-def _force(primals: tuple, tangents: tuple) -> tuple:
-    posterior, y = primals
-    refuse_latents(tangents[0], "moment")
-    phi, force = posterior.value_and_force(y)
-    return phi, jnp.vdot(force, jnp.asarray(tangents[1]))
-
-
-def refuse_latents(tangents: object, closure: str) -> None:
-    """A force is a derivative in y alone."""
-    leaves = jax.tree.leaves(
-        tangents, is_leaf=lambda leaf: isinstance(leaf, jax.custom_derivatives.SymbolicZero)
-    )
-    if not all(isinstance(leaf, jax.custom_derivatives.SymbolicZero) for leaf in leaves):
-        raise TypeError(
-            f"the {closure} closure can be differentiated in y alone: its own numbers (noise "
-            "scale, operator, sigma) cannot be latent. Use closure='split' or 'isotropic'."
-        )
+def in_noise_units(observation: GaussianObservation, white: Whitened | None) -> NoiseUnits:
+    """Data of at most as many outputs as x has entries; more say the same, but for a constant."""
+    if white is None:
+        root = jnp.linalg.cholesky(observation.noise_covariance())
+        data = jax.scipy.linalg.solve_triangular(root, jnp.ravel(observation.value), lower=True)
+        return NoiseUnits(data, None, root, jnp.sum(jnp.log(jnp.diag(root))))
+    spread = jnp.sqrt(jnp.broadcast_to(white.c0, white.value.shape)).ravel()
+    matrix, data = white.operator.matrix() / spread[:, None], jnp.ravel(white.value) / spread
+    constant = jnp.sum(jnp.log(spread)) + white.constant
+    if matrix.shape[0] <= matrix.shape[1]:
+        return NoiseUnits(data, matrix, None, constant)
+    basis, reduced = jnp.linalg.qr(matrix)
+    kept = basis.T @ data
+    rest = jnp.sum(data**2) - jnp.sum(kept**2)
+    left_out = (data.size - kept.size) * jnp.log(2 * jnp.pi)
+    return NoiseUnits(kept, reduced, None, constant + 0.5 * (rest + left_out))
 
 
 @value
-class IsotropicPosterior(PosteriorEnergy):
+class IsotropicPosterior(WhitenedPosterior):
     r"""Energy :math:`\phi(y) - \log N(o;\ A \hat x(y),\ R + r^2 A A^T)`, one gradient and one
     Hessian product.
 
@@ -176,16 +195,6 @@ class IsotropicPosterior(PosteriorEnergy):
     observation: GaussianObservation
     white: Whitened
     prior_variance: Scalar
-
-    @property
-    def bound(self) -> Scalar:
-        """As for `split`."""
-        return self.white.bound()
-
-    @property
-    def is_normalised(self) -> bool:
-        """Not where the determinant of A A^T is unknown."""
-        return self.white.gram.has_determinant
 
     @property
     def remaining(self) -> Scalar:
@@ -208,14 +217,14 @@ class IsotropicPosterior(PosteriorEnergy):
         estimate = bayes_estimator(self.prior, y)
         return estimate + self._gain(self.white.value - self.operator(estimate))
 
-    def clean_noise(self, rng_key: PRNGKey, y: Event) -> tuple[Event, Int[Array, ""], Scalar]:
-        """Isotropic noise, corrected by simulated data."""
+    def clean_draw(self, rng_key: PRNGKey, y: Event) -> CleanDraw:
+        """A draw of isotropic covariance, corrected by simulated data."""
         key_x, key_data = jax.random.split(rng_key)
         noise = jnp.sqrt(self.remaining) * jax.random.normal(key_x, y.shape, y.dtype)
         error = jax.random.normal(key_data, self.white.value.shape, y.dtype)
-        seen = self.operator(noise) + jnp.sqrt(self.white.c0) * error
-        none = jnp.zeros((), jnp.int32), jnp.ones((), y.dtype)
-        return noise - self._gain(seen), *none
+        x = bayes_estimator(self.prior, y) + noise
+        seen = self.operator(x) + jnp.sqrt(self.white.c0) * error
+        return CleanDraw.surely(x + self._gain(self.white.value - seen))
 
     def explain(self) -> Explanation:
         """Target, jump, exactness, bias, bound on sigma, and cost."""

@@ -14,7 +14,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.scipy import stats
 
-from neb_ppl._checks import check_key
+from neb_ppl._checks import as_floats, check_key
 from neb_ppl._pytree import static, value
 from neb_ppl.errors import (
     EventShapeError,
@@ -108,6 +108,12 @@ class GaussianObservation(Observation):
             jacobian = jnp.sum(jnp.log(jnp.diag(self.factor)))
         return jnp.sum(stats.norm.logpdf(r, 0.0, self.noise_scale)) - jacobian
 
+    def noise_covariance(self) -> Float[Array, "m m"]:
+        """Of the raveled output."""
+        if self.factor is not None:
+            return self.factor @ self.factor.T
+        return jnp.diag(jnp.broadcast_to(self.noise_scale, self.value.shape).ravel() ** 2)
+
     def draw(self, rng_key: PRNGKey, seen: Array) -> Array:
         """The mean plus noise."""
         noise = self.noise_scale * jax.random.normal(rng_key, seen.shape, seen.dtype)
@@ -162,11 +168,12 @@ class PoissonObservation(Observation):
     background: Array
 
     def log_density(self, seen: Array) -> Scalar:
-        """Independent counts; minus infinity where a rate is not positive."""
+        """Independent counts; minus infinity where a rate is negative, or 0 and something seen."""
         rate = self.exposure * seen + self.background
         safe = jnp.where(rate > 0, rate, 1.0)
-        each = self.value * jnp.log(safe) - safe - jax.scipy.special.gammaln(self.value + 1)
-        return jnp.where(jnp.all(rate > 0), jnp.sum(each), -jnp.inf)
+        each = self.value * jnp.log(safe) - rate - jax.scipy.special.gammaln(self.value + 1)
+        possible = (rate > 0) | ((rate == 0) & (self.value == 0))
+        return jnp.where(jnp.all(possible), jnp.sum(each), -jnp.inf)
 
     def draw(self, rng_key: PRNGKey, seen: Array) -> Array:
         """Counts, as floats; NaN where the rate is negative."""
@@ -246,15 +253,23 @@ def gaussian(
     o = _data(operator, value)
     if noise_covariance is None:
         return GaussianObservation(_forward(operator), o, _scale(noise_scale, o))
-    covariance = jnp.asarray(noise_covariance, o.dtype)
+    covariance = as_floats("noise_covariance", noise_covariance, o.dtype)
     if covariance.shape != (o.size, o.size):
         raise EventShapeError(
             f"noise_covariance has shape {covariance.shape}; expected ({o.size}, {o.size})."
         )
     factor = jnp.linalg.cholesky(covariance)
-    symmetric = isinstance(covariance, Tracer) or np.allclose(covariance, covariance.T, atol=1e-6)
-    if not isinstance(factor, Tracer) and not (np.isfinite(factor).all() and symmetric):
-        raise InvalidArgumentError("noise_covariance must be symmetric and positive definite.")
+    if not isinstance(factor, Tracer):
+        gap = float(np.abs(covariance - covariance.T).max() / np.abs(covariance).max())
+        if not gap <= 1e-6:
+            raise InvalidArgumentError(
+                f"noise_covariance must be symmetric; entries differ by {gap:.2g} of the largest."
+            )
+        if not np.isfinite(factor).all():
+            lowest = float(np.linalg.eigvalsh(covariance)[0])
+            raise InvalidArgumentError(
+                f"noise_covariance must be positive definite; its lowest eigenvalue: {lowest:.3g}."
+            )
     return GaussianObservation(_forward(operator), o, jnp.ones((), o.dtype), factor)
 
 
@@ -285,8 +300,8 @@ def poisson(
 ) -> PoissonObservation:
     r"""Counts, :math:`o \sim Poisson(exposure \cdot A x + background)`.
 
-    Where a rate is not positive there is no law, and no likelihood: walks reject such places and
-    count them. A `background` above zero keeps them away.
+    Where a rate is negative there is no law, and no likelihood: walks reject such places and count
+    them. A `background` above zero keeps them away.
 
     Raises
     ------
@@ -299,7 +314,10 @@ def poisson(
             f"value must hold counts 0, 1, 2, ...; got {float(o.min()):g} to {float(o.max()):g}."
         )
     exposure = _positive(exposure, "exposure", o.dtype)
-    return PoissonObservation(_forward(operator), o, exposure, jnp.asarray(background, o.dtype))
+    background = as_floats("background", background, o.dtype)
+    if not isinstance(background, Tracer) and not np.all(background >= 0):
+        raise InvalidArgumentError(f"background must not be negative; got {background.min()}.")
+    return PoissonObservation(_forward(operator), o, exposure, background)
 
 
 def bernoulli(
@@ -347,7 +365,16 @@ def likelihood(
     sampler : callable, optional
         ``(rng_key, operator(x)) -> o``, for `Observation.simulate`.
     """
-    return LikelihoodObservation(_forward(operator), _data(operator, value), function, sampler)
+    o = _data(operator, value)
+    if not callable(function):
+        raise InvalidArgumentError(
+            f"function must be (seen, o) -> log likelihood; got {type(function).__name__}."
+        )
+    if isinstance(operator, LinearOperator):
+        out = jax.eval_shape(function, jax.ShapeDtypeStruct(operator.out_shape, o.dtype), o)
+        if out.shape != ():
+            raise EventShapeError(f"function must return one number; got shape {out.shape}.")
+    return LikelihoodObservation(_forward(operator), o, function, sampler)
 
 
 def check_observation(observation: object) -> None:
@@ -375,7 +402,7 @@ def _forward(operator: Any) -> Any:
 
 def _data(operator: Any, o: Any) -> Array:
     """o as finite floats in the operator's output shape."""
-    o = o if isinstance(o, Tracer) else jnp.asarray(o, jnp.result_type(float))
+    o = as_floats("value", o)
     if isinstance(operator, LinearOperator):
         o = operator.select(o)
         if o.shape != operator.out_shape:
@@ -403,7 +430,7 @@ def _scale(noise_scale: Any, o: Array) -> Array:
 def _positive(number: Any, name: str, dtype: Any) -> Array:
     if isinstance(number, str | bytes) or number is None:
         raise InvalidArgumentError(f"{name} must be a positive number; got {number!r}.")
-    array = jnp.asarray(number, dtype)
+    array = as_floats(name, number, dtype)
     if not isinstance(array, Tracer) and not (np.isfinite(array).all() and np.all(array > 0)):
         raise InvalidArgumentError(f"{name} must be positive and finite; got {number}.")
     return array

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from neb_ppl._checks import as_floats, check_shape
 from neb_ppl._pytree import static, value
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.inverse.gram import (
@@ -42,6 +43,8 @@ LINEARITY = 1e-3
 class LinearOperator(abc.ABC):
     """A linear map of one event; batch it with `jax.vmap`.
 
+    Subclasses are pytrees with their two shapes and `apply`.
+
     Attributes
     ----------
     in_shape, out_shape : tuple of int
@@ -52,8 +55,21 @@ class LinearOperator(abc.ABC):
     out_shape: tuple[int, ...]
 
     @abc.abstractmethod
+    def apply(self, x: Event) -> Array:
+        """``A x`` of one event: what an operator of your own defines, besides its shapes."""
+
     def __call__(self, x: Event) -> Array:
         """``A x``."""
+        x = jnp.asarray(x)
+        shape = x.shape
+        if shape != self.in_shape:
+            hint = "Reshape it, or make the operator for this shape."
+            if shape[len(shape) - len(self.in_shape) :] == self.in_shape:
+                hint = "Operators take one event without batch axes: batch with jax.vmap."
+            raise EventShapeError(
+                f"x has shape {shape}; expected one event {self.in_shape}. {hint}"
+            )
+        return self.apply(x)
 
     def adjoint(self, o: Array) -> Event:
         """``A^T o``, by transposing the program of ``A x``."""
@@ -113,7 +129,7 @@ def identity(event_shape: tuple[int, ...]) -> LinearOperator:
 
 def weighted(weights: float | ArrayLike, operator: LinearOperator) -> LinearOperator:
     """``w * (A x)``: a gain (a number), or one weight for each output."""
-    weights = jnp.asarray(weights, jnp.result_type(float))
+    weights = as_floats("weights", weights)
     if weights.shape not in ((), operator.out_shape):
         raise EventShapeError(
             f"weights must be a number or have the output's shape {operator.out_shape}; got shape "
@@ -136,7 +152,7 @@ def from_matrix(matrix: ArrayLike, event_shape: tuple[int, ...] | None = None) -
     EventShapeError
         No matrix, or events of another size.
     """
-    matrix = jnp.asarray(matrix, jnp.result_type(float))
+    matrix = as_floats("matrix", matrix)
     shape = matrix.shape
     if len(shape) != 2:
         raise EventShapeError(f"matrix must have shape (m, d); got {shape}.")
@@ -185,7 +201,9 @@ def from_function(
 
 def stack(operators: Sequence[LinearOperator]) -> LinearOperator:
     """Several looks at the same event as one, their outputs raveled and joined."""
-    operators = tuple(operators)
+    operators = tuple([operators] if isinstance(operators, LinearOperator) else operators)
+    if not operators:
+        raise InvalidArgumentError("operators must hold at least one LinearOperator; got none.")
     shapes = {operator.in_shape for operator in operators}
     if len(shapes) != 1:
         raise EventShapeError(f"operators must take the same events; got {sorted(shapes)}.")
@@ -230,14 +248,6 @@ def check_adjoint(
         )
 
 
-def check_shape(event_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape of positive lengths."""
-    shape = tuple(event_shape)
-    if not shape or any(length < 1 for length in shape):
-        raise EventShapeError(f"event_shape must hold positive lengths; got {shape}.")
-    return shape
-
-
 @value
 class _Identity(LinearOperator):
     shape: tuple[int, ...] = static()
@@ -248,7 +258,7 @@ class _Identity(LinearOperator):
 
     out_shape = in_shape  # pyright: ignore
 
-    def __call__(self, x: Event) -> Array:
+    def apply(self, x: Event) -> Array:
         return x
 
     def gram(self) -> Gram:
@@ -268,7 +278,7 @@ class _Weighted(LinearOperator):
     def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
         return self.operator.out_shape
 
-    def __call__(self, x: Event) -> Array:
+    def apply(self, x: Event) -> Array:
         return self.weights * self.operator(x)
 
     def gram(self) -> Gram:
@@ -295,7 +305,7 @@ class _Matrix(LinearOperator):
     def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
         return (self.entries.shape[0],)
 
-    def __call__(self, x: Event) -> Array:
+    def apply(self, x: Event) -> Array:
         return self.entries @ jnp.ravel(x)
 
     def matrix(self) -> Float[Array, "m d"]:
@@ -309,7 +319,7 @@ class _Function(LinearOperator):
     in_shape: tuple[int, ...] = static()  # pyright: ignore
     out_shape: tuple[int, ...] = static()  # pyright: ignore
 
-    def __call__(self, x: Event) -> Array:
+    def apply(self, x: Event) -> Array:
         return self.function(x) if self.params is None else self.function(self.params, x)
 
 
@@ -325,7 +335,7 @@ class _Stacked(LinearOperator):
     def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
         return (sum(operator.out_size for operator in self.operators),)
 
-    def __call__(self, x: Event) -> Array:
+    def apply(self, x: Event) -> Array:
         return jnp.concatenate([jnp.ravel(operator(x)) for operator in self.operators])
 
 
@@ -342,5 +352,5 @@ class _Composed(LinearOperator):
     def out_shape(self) -> tuple[int, ...]:  # pyright: ignore
         return self.last.out_shape
 
-    def __call__(self, x: Event) -> Array:
+    def apply(self, x: Event) -> Array:
         return self.last(self.first(x))

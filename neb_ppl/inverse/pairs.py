@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from neb_ppl.energies.base import ConditionedEnergy, SmoothedEnergy
-from neb_ppl.estimators import Jump, bayes_estimator, jump_noise, stochastic_jump
+from neb_ppl.energies.base import CleanDraw, ConditionedEnergy, SmoothedEnergy
+from neb_ppl.estimators import Jump, bayes_estimator, clean_draw, stochastic_jump
 from neb_ppl.inverse.observations import Observation
-from neb_ppl.types import Array, Event, Int, PRNGKey, Scalar
+from neb_ppl.types import Event, PRNGKey, Scalar
 
 __all__ = ["ON_SMOOTHED_POSTERIOR", "Explanation", "PosteriorEnergy"]
 
@@ -74,10 +74,12 @@ class PosteriorEnergy(ConditionedEnergy):
     observation : Observation
     jump : Jump
         `stochastic_jump`: draws of x, not means.
+    mean_is_exact : bool
+        Whether mean jumps are the means of stochastic ones, not estimates of these.
     """
 
     closure: ClassVar[str]
-    is_overconfident: ClassVar[bool] = False
+    mean_is_exact: ClassVar[bool] = True
     prior: SmoothedEnergy
     observation: Observation
 
@@ -119,11 +121,6 @@ class PosteriorEnergy(ConditionedEnergy):
         """That of the prior: given y, x and the data are independent."""
         return bayes_estimator(self.prior, y)
 
-    def clean_noise(self, rng_key: PRNGKey, y: Event) -> tuple[Event, Int[Array, ""], Scalar]:
+    def clean_draw(self, rng_key: PRNGKey, y: Event) -> CleanDraw:
         """That of the prior."""
-        return jump_noise(rng_key, self.prior, y)
-
-
-def no_noise(y: Event) -> tuple[Event, Int[Array, ""], Scalar]:
-    """For jumps that are deterministic."""
-    return jnp.zeros_like(y), jnp.zeros((), jnp.int32), jnp.ones((), y.dtype)
+        return clean_draw(rng_key, self.prior, y)

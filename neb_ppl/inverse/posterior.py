@@ -17,20 +17,21 @@ from neb_ppl.errors import (
     InvalidArgumentError,
     NotAnEnergyError,
 )
+from neb_ppl.inverse.bridge import has_levels
 from neb_ppl.inverse.general import (
     MonteCarloPosterior,
     PluginPosterior,
     SmoothedVariablePosterior,
 )
-from neb_ppl.inverse.gram import DiagonalGram
-from neb_ppl.inverse.linear import linear_gaussian, whiten
+from neb_ppl.inverse.gram import DenseGram, DiagonalGram
+from neb_ppl.inverse.linear import SplitPosterior, Whitened, whiten
 from neb_ppl.inverse.mixtures import (
     ProbitSplitPosterior,
     StudentTSplitPosterior,
     probit_bound,
     student_t_bound,
 )
-from neb_ppl.inverse.moments import IsotropicPosterior, MomentPosterior
+from neb_ppl.inverse.moments import IsotropicPosterior, MomentPosterior, in_noise_units
 from neb_ppl.inverse.observations import (
     BernoulliObservation,
     GaussianObservation,
@@ -38,7 +39,7 @@ from neb_ppl.inverse.observations import (
     StudentTObservation,
     check_observation,
 )
-from neb_ppl.inverse.operators import LinearOperator, from_matrix
+from neb_ppl.inverse.operators import LinearOperator
 from neb_ppl.inverse.pairs import PosteriorEnergy
 from neb_ppl.inverse.recalibrated import recalibrated
 from neb_ppl.types import Array, ArrayLike, Scalar
@@ -49,6 +50,7 @@ CLOSURES = ("split", "moment", "isotropic", "plugin", "inflated", "direct", "mon
 MOMENT_SIZE = 256
 SHARE_OF_BOUND = 0.9
 LARGEST_SHARE = 0.99
+ORTHOGONALITY = 1e-5
 
 
 def posterior_energy(
@@ -90,7 +92,6 @@ def posterior_energy(
         Of ``"monte_carlo"``.
     prior_variance : float, optional
         Variance of one entry of x, for ``"isotropic"``; default the training data's.
-
     recalibration : float, or array of the event's shape, optional
         What stochastic jumps' deviations are multiplied with (`check_second_moment`); for split and
         inflated.
@@ -119,7 +120,8 @@ def posterior_energy(
         raise InvalidArgumentError(
             f"closure must be 'auto' or one of {', '.join(CLOSURES)}; got {closure!r}."
         )
-    bound = split_bound(observation)
+    white = _whitened(observation)
+    bound = split_bound(observation) if white is None else white.bound()
     prior = one_level(energy, bound, sigma)
     _check_fit(prior, observation)
     if closure == "auto":
@@ -132,13 +134,13 @@ def posterior_energy(
             )
         prior = recalibrated(prior, recalibration)
     make = {
-        "split": lambda: _split(prior, observation, bound),
-        "moment": lambda: _moment(prior, observation),
-        "isotropic": lambda: _isotropic(prior, observation, prior_variance),
+        "split": lambda: _split(prior, observation, white, bound),
+        "moment": lambda: _moment(prior, observation, white),
+        "isotropic": lambda: _isotropic(prior, observation, white, prior_variance),
         "monte_carlo": lambda: _monte_carlo(prior, observation, num_points),
         "plugin": lambda: PluginPosterior(prior, observation),
-        "inflated": lambda: _of_y(prior, observation, "inflated"),
-        "direct": lambda: _of_y(prior, observation, "direct"),
+        "inflated": lambda: SmoothedVariablePosterior(prior, observation, "inflated"),
+        "direct": lambda: SmoothedVariablePosterior(prior, observation, "direct"),
     }
     return make[closure]()
 
@@ -148,16 +150,31 @@ def split_bound(observation: Observation) -> Scalar:
     nothing = jnp.zeros(())
     if not observation.is_linear:
         return nothing
-    if isinstance(observation, GaussianObservation):
-        return whiten(observation).bound()
-    rows = _row_norms(observation)
-    if rows is None:
+    white = _whitened(observation)
+    if white is not None:
+        return white.bound()
+    if not _splits_by_row(observation):
         return nothing
-    if isinstance(observation, BernoulliObservation) and observation.link == "probit":
+    rows = _row_norms(observation)
+    assert rows is not None
+    if isinstance(observation, BernoulliObservation):
         return probit_bound(observation, rows)
-    if isinstance(observation, StudentTObservation):
-        return student_t_bound(observation, rows)
-    return nothing
+    assert isinstance(observation, StudentTObservation)
+    return student_t_bound(observation, rows)
+
+
+def _splits_by_row(observation: Observation) -> bool:
+    """Mixtures of Gaussians whose components split, since rows are orthogonal."""
+    probit = isinstance(observation, BernoulliObservation) and observation.link == "probit"
+    mixture = probit or isinstance(observation, StudentTObservation)
+    return mixture and observation.is_linear and _row_norms(observation) is not None
+
+
+def _whitened(observation: Observation) -> Whitened | None:
+    """Linear-Gaussian data in white coordinates; None for others."""
+    if isinstance(observation, GaussianObservation) and observation.is_linear:
+        return whiten(observation)
+    return None
 
 
 def one_level(energy: Any, bound: Scalar, sigma: float | None = None) -> SmoothedEnergy:
@@ -181,7 +198,7 @@ def one_level(energy: Any, bound: Scalar, sigma: float | None = None) -> Smoothe
         )
     if sigma is None:
         return energy
-    if not hasattr(energy, "at"):
+    if not has_levels(energy):
         raise InvalidArgumentError(
             f"sigma can be chosen for energies of many noise levels; {type(energy).__name__} has "
             f"one, {float(energy.sigma):.4g}. Leave sigma out."
@@ -214,7 +231,8 @@ def _check_fit(prior: SmoothedEnergy, observation: Observation) -> None:
 def _choose(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> str:
     """The most exact closure that fits, with a warning where it is not exact."""
     if isinstance(bound, Tracer) or isinstance(prior.sigma, Tracer):
-        return "split"
+        gaussian = isinstance(observation, GaussianObservation) and observation.is_linear
+        return "split" if gaussian or _splits_by_row(observation) else "monte_carlo"
     if float(prior.sigma) <= LARGEST_SHARE * float(bound):
         return "split"
     if not isinstance(observation, GaussianObservation):
@@ -235,12 +253,14 @@ def _choose(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> s
     return closure
 
 
-def _split(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> PosteriorEnergy:
+def _split(
+    prior: SmoothedEnergy, observation: Observation, white: Whitened | None, bound: Scalar
+) -> PosteriorEnergy:
     if not isinstance(bound, Tracer) and not isinstance(prior.sigma, Tracer):
         if not bound > 0:
             raise InvalidArgumentError(
-                "closure='split' needs a LinearOperator with Gaussian noise, or one known to have "
-                "orthogonal rows (identity, mask, downsample, fourier, weights before these) "
+                "closure='split' needs a LinearOperator with Gaussian noise, or one of orthogonal "
+                "rows (identity, mask, downsample, fourier, weights before these, a matrix) "
                 f"with probit or Student-t noise; got {observation!r}. Use 'monte_carlo'."
             )
         if not float(prior.sigma) <= LARGEST_SHARE * float(bound):
@@ -250,8 +270,9 @@ def _split(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> Po
                 f"sigma, such as {SHARE_OF_BOUND * float(bound):.3g} (neb_ppl.noise_conditional "
                 "has a range), or closure='moment', which is approximate."
             )
-    if isinstance(observation, GaussianObservation):
-        return linear_gaussian(prior, observation, "split", -1.0)
+    if white is not None:
+        assert isinstance(observation, GaussianObservation)
+        return SplitPosterior(prior, observation, white)
     rows = _row_norms(observation)
     assert rows is not None
     if isinstance(observation, BernoulliObservation):
@@ -260,7 +281,9 @@ def _split(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> Po
     return StudentTSplitPosterior(prior, observation, rows)
 
 
-def _moment(prior: SmoothedEnergy, observation: Observation) -> PosteriorEnergy:
+def _moment(
+    prior: SmoothedEnergy, observation: Observation, white: Whitened | None
+) -> PosteriorEnergy:
     if not isinstance(observation, GaussianObservation):
         raise InvalidArgumentError(
             f"closure='moment' needs Gaussian noise; got {observation!r}. Use 'monte_carlo'."
@@ -271,41 +294,22 @@ def _moment(prior: SmoothedEnergy, observation: Observation) -> PosteriorEnergy:
             f"closure='moment' would need a {m} x {m} matrix and as many Hessian products a step; "
             f"at most {MOMENT_SIZE} are allowed. Use 'split' with a smaller sigma, or 'isotropic'."
         )
-    constant = jnp.zeros((), observation.value.dtype)
-    if not observation.is_linear:
-        return MomentPosterior(prior, observation, None, constant)
-    if m > d:
-        observation, constant = _reduced(observation)
-    return MomentPosterior(prior, observation, observation.operator.matrix(), constant)
-
-
-def _reduced(observation: GaussianObservation) -> tuple[GaussianObservation, Scalar]:
-    """As many outputs as x has entries say the same, but for a constant: whitened, then by QR."""
-    white = whiten(observation)
-    spread = jnp.sqrt(jnp.broadcast_to(white.c0, white.value.shape)).ravel()
-    q, r = jnp.linalg.qr(white.operator.matrix() / spread[:, None])
-    whole = jnp.ravel(white.value) / spread
-    value = q.T @ whole
-    rest = jnp.sum(whole**2) - jnp.sum(value**2)
-    left_out = (whole.size - value.size) * jnp.log(2 * jnp.pi)
-    constant = 0.5 * (rest + left_out) + jnp.sum(jnp.log(spread)) + white.constant
-    operator = from_matrix(r, observation.operator.in_shape)
-    return GaussianObservation(operator, value, jnp.ones((), value.dtype)), constant
+    return MomentPosterior(prior, observation, in_noise_units(observation, white))
 
 
 def _isotropic(
-    prior: SmoothedEnergy, observation: Observation, prior_variance: Any
+    prior: SmoothedEnergy, observation: Observation, white: Whitened | None, prior_variance: Any
 ) -> PosteriorEnergy:
-    if not (isinstance(observation, GaussianObservation) and observation.is_linear):
+    if white is None:
         raise InvalidArgumentError(
             "closure='isotropic' needs Gaussian noise and a LinearOperator; got "
             f"{observation!r}. Use 'moment' or 'monte_carlo'."
         )
     if prior_variance is None:
         prior_variance = _variance(prior)
-    return IsotropicPosterior(
-        prior, observation, whiten(observation), check_sigma(prior_variance, "prior_variance")
-    )
+    assert isinstance(observation, GaussianObservation)
+    variance = check_sigma(prior_variance, "prior_variance")
+    return IsotropicPosterior(prior, observation, white, variance)
 
 
 def _variance(prior: SmoothedEnergy) -> Any:
@@ -330,16 +334,20 @@ def _monte_carlo(
     return MonteCarloPosterior(prior, observation, jnp.asarray(points, jnp.result_type(float)))
 
 
-def _of_y(prior: SmoothedEnergy, observation: Observation, closure: str) -> PosteriorEnergy:
-    if isinstance(observation, GaussianObservation) and observation.is_linear:
-        return linear_gaussian(prior, observation, closure, 0.0)
-    return SmoothedVariablePosterior(prior, observation, closure)
-
-
 def _row_norms(observation: Observation) -> Array | None:
-    """Squared norms of the operator's rows, where these are orthogonal."""
+    """Squared norms of the operator's rows, where these are known to be orthogonal."""
     gram = observation.operator.gram()
-    return gram.eigenvalues if isinstance(gram, DiagonalGram) else None
+    if isinstance(gram, DiagonalGram):
+        return gram.eigenvalues
+    matrix = observation.operator.matrix() if isinstance(gram, DenseGram) else None
+    if matrix is None or isinstance(matrix, Tracer):
+        return None
+    rows = np.asarray(matrix, np.float64)
+    products = rows @ rows.T
+    norms = np.diag(products)
+    if np.abs(products - np.diag(norms)).max() > ORTHOGONALITY * norms.max():
+        return None
+    return jnp.asarray(norms.reshape(gram.shape), matrix.dtype)
 
 
 def _event_size(prior: SmoothedEnergy) -> int:

@@ -4,11 +4,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from neb_ppl._checks import as_floats
 from neb_ppl._pytree import value
-from neb_ppl.energies.base import ConditionedEnergy, SmoothedEnergy
+from neb_ppl.energies.base import CleanDraw, ConditionedEnergy, SmoothedEnergy
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.estimators import bayes_estimator, jump_noise
-from neb_ppl.types import Array, ArrayLike, Event, Int, PRNGKey, Scalar
+from neb_ppl.types import Array, ArrayLike, Event, PRNGKey, Scalar
 
 __all__ = ["RecalibratedEnergy", "recalibrated"]
 
@@ -43,10 +44,10 @@ class RecalibratedEnergy(ConditionedEnergy):
         """The Bayes estimator, as it was."""
         return bayes_estimator(self.energy, y)
 
-    def clean_noise(self, rng_key: PRNGKey, y: Event) -> tuple[Event, Int[Array, ""], Scalar]:
+    def clean_draw(self, rng_key: PRNGKey, y: Event) -> CleanDraw:
         """The energy's noise times the factor."""
-        noise, num_clamped, lowest = jump_noise(rng_key, self.energy, y)
-        return self.factor * noise, num_clamped, lowest
+        added = jump_noise(rng_key, self.energy, y)
+        return CleanDraw(self.clean_mean(y) + self.factor * added.noise, *added[1:])
 
 
 def recalibrated(energy: SmoothedEnergy, factor: float | ArrayLike) -> RecalibratedEnergy:
@@ -58,7 +59,7 @@ def recalibrated(energy: SmoothedEnergy, factor: float | ArrayLike) -> Recalibra
     factor : float, or array of the event's shape
         From `check_second_moment`: its ``.factor`` or ``.per_entry``.
     """
-    array = jnp.asarray(factor, jnp.result_type(float))
+    array = as_floats("factor", factor)
     if array.shape not in ((), energy.event_shape):
         raise InvalidArgumentError(
             f"factor must be a number or have the event's shape {energy.event_shape}; got shape "

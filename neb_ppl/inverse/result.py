@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neb_ppl._checks import check_key
+from neb_ppl._checks import check_counts, check_key, check_share, least_draws
+from neb_ppl.energies.base import CleanDraw, SmoothedEnergy
 from neb_ppl.errors import InvalidArgumentError
-from neb_ppl.estimators import bayes_estimator, jump_noise, mean_jump
+from neb_ppl.estimators import clean_draw, mean_jump
 from neb_ppl.inverse.pairs import ON_SMOOTHED_POSTERIOR, PosteriorEnergy
-from neb_ppl.sampling import SampleResult
+from neb_ppl.sampling import SampleResult, sample
 from neb_ppl.sampling.faults import check_same_model
 from neb_ppl.sampling.result import check_result
 from neb_ppl.types import Array, PRNGKey
@@ -20,10 +21,12 @@ from neb_ppl.types import Array, PRNGKey
 if TYPE_CHECKING:
     from neb_ppl.diagnostics import Diagnosis
 
-__all__ = ["Bracket", "PosteriorResult", "draw_clean", "posterior_result"]
+__all__ = ["Bracket", "PosteriorResult", "draw_many", "posterior_result"]
 
 MAX_QUANTITIES = 64
 BATCH = 16
+# A chain's half is worth 1 / (R-hat^2 - 1) draws where all are of one law: 10, and 2.
+SHORT, APART = 1.05, 1.2
 
 
 class Bracket(NamedTuple):
@@ -62,12 +65,15 @@ class PosteriorResult:
 
     @property
     def mean(self) -> np.ndarray:
-        """Posterior mean of x: the mean of all mean jumps, which varies less than that of draws."""
-        return np.asarray(self.walk.x).mean(axis=(0, 1), dtype=np.float64)
+        """Posterior mean of x: of all mean jumps, which vary less than draws; else of the draws."""
+        x = self.walk.x if self.posterior.mean_is_exact else self.draws
+        return np.asarray(x).mean(axis=(0, 1), dtype=np.float64)
 
     @property
     def sd(self) -> np.ndarray:
         """Posterior standard deviations: of the mean jumps, plus what the draws add to them."""
+        if not self.posterior.mean_is_exact:
+            return np.asarray(self.draws).std(axis=(0, 1), dtype=np.float64)
         spread = np.asarray(self.walk.x).var(axis=(0, 1), dtype=np.float64)
         return np.sqrt(spread + (self._added() ** 2).mean(axis=(0, 1)))
 
@@ -92,8 +98,9 @@ class PosteriorResult:
             return np.cov(y.T) - float(self.posterior.sigma) ** 2 * np.eye(size)
         if by != "draws":
             raise InvalidArgumentError(f"by must be 'draws' or 'walk'; got {by!r}.")
-        added = self._added().reshape(-1, size)
-        jumps = np.asarray(self.walk.x, np.float64).reshape(-1, size)
+        exact = self.posterior.mean_is_exact
+        jumps = np.asarray(self.walk.x if exact else self.draws, np.float64).reshape(-1, size)
+        added = self._added().reshape(-1, size) * exact
         return np.cov(jumps.T).reshape(size, size) + added.T @ added / len(added)
 
     def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
@@ -102,10 +109,9 @@ class PosteriorResult:
         Order statistics at rank ``(n + 1) p``: were the draws exact, the next one would lie inside
         with probability `level`. That needs ``(1 + level) / (1 - level)`` draws: 19 for .9.
         """
-        if not 0 < level < 1:
-            raise InvalidArgumentError(f"level must lie between 0 and 1; got {level}.")
+        check_share("level", level)
         flat = self.draws.reshape(-1, *self.draws.shape[2:])
-        least = int(np.ceil((1 + level) / (1 - level) - 1e-9))
+        least = least_draws(level)
         if len(flat) < least:
             raise InvalidArgumentError(
                 f"{len(flat)} draws cannot make intervals of level {level}: at least {least} are "
@@ -120,8 +126,9 @@ class PosteriorResult:
 
         .. math:: E f(\hat x(Y)) \le E[f(X) \mid o] \le E f(Y)
 
-        The upper bound holds where the walk is on the smoothed posterior, and is infinite
-        elsewhere. Bounds are means over draws, exact up to the closure's bias and Monte Carlo.
+        The lower bound holds where mean jumps are exact, the upper where the walk is on the
+        smoothed posterior; elsewhere they are infinite. Bounds are means over draws, exact up to
+        the closure's bias and Monte Carlo.
 
         Parameters
         ----------
@@ -136,7 +143,8 @@ class PosteriorResult:
 
         smoothed = self.posterior.closure in ON_SMOOTHED_POSTERIOR
         upper = mean(self.walk.y) if smoothed else float("inf")
-        return Bracket(mean(self.walk.x), mean(self.draws), upper)
+        lower = mean(self.walk.x) if self.posterior.mean_is_exact else -float("inf")
+        return Bracket(lower, mean(self.draws), upper)
 
     def to_arviz(self) -> Any:
         """Draws of x and the draws of y that they come from, as ArviZ's object."""
@@ -157,7 +165,40 @@ class PosteriorResult:
         """`neb_ppl.diagnostics.diagnose` of the walk: read it before any number."""
         from neb_ppl.diagnostics import diagnose
 
-        return diagnose(self.walk)
+        settings = self.walk.settings | {"jump": "stochastic_jump"}  # what `draws` are made by
+        return diagnose(dataclasses.replace(self.walk, settings=settings))
+
+    def extend(
+        self,
+        rng_key: PRNGKey,
+        num_samples: int,
+        *,
+        num_draws: int | None = None,
+        progress_bar: bool = True,
+    ) -> "PosteriorResult":
+        """The same chains `num_samples` draws further, with those they have; x is drawn anew."""
+        check_key(rng_key)
+        key_walk, key_jump = jax.random.split(rng_key)
+        more = sample(
+            key_walk,
+            self.posterior,
+            None,
+            self.walk.state,
+            num_samples=num_samples,
+            progress_bar=progress_bar,
+        )
+
+        def joined(old: Any, new: Any) -> np.ndarray:
+            return np.concatenate([np.asarray(old), np.asarray(new)], axis=1)
+
+        walk = dataclasses.replace(
+            more,
+            y=joined(self.walk.y, more.y),
+            x=joined(self.walk.x, more.x),
+            info={name: joined(self.walk.info[name], stat) for name, stat in more.info.items()},
+            settings=more.settings | {"num_samples": self.walk.num_samples + more.num_samples},
+        )
+        return posterior_result(key_jump, self.posterior, walk, num_draws=num_draws)
 
     def __repr__(self) -> str:
         chains, count, *event = self.draws.shape
@@ -185,8 +226,14 @@ class PosteriorResult:
             )
         if not self.walk.is_complete:
             lines.append("interrupted: fewer draws than asked for")
-        if ratio.max() > 1.05:
-            lines.append("PROBLEM: the chains disagree. Do not trust these draws yet: run longer")
+        further = f".extend(rng_key, {self.walk.num_samples}) goes on from here"
+        if ratio.max() > APART:
+            lines.append(f"PROBLEM: the chains disagree. Do not trust these draws yet: {further}")
+        elif ratio.max() > SHORT:
+            lines.append(
+                f"note     chains are short for how they mix; together they are worth "
+                f"{ess.min():.0f} draws or more. {further}"
+            )
         return "\n".join(lines)
 
     def _added(self) -> np.ndarray:
@@ -230,6 +277,8 @@ def posterior_result(
             f"one is of a {walk.settings['model']}, with jump={walk.settings['jump']}."
         )
     check_same_model(posterior, walk.state.kernel)
+    if num_draws is not None:
+        check_counts(num_draws=num_draws)
     chains, length = np.shape(walk.x)[:2]
     if num_draws is None:
         ess, _ = mixing(np.asarray(walk.x))
@@ -238,30 +287,21 @@ def posterior_result(
     kept = np.unique(np.linspace(0, length - 1, count).round().astype(int))
     y = np.asarray(walk.y)[:, kept]
     flat = jnp.asarray(y.reshape(-1, *y.shape[2:]))
-    x, clamped, lowest = draw_clean(posterior, jax.random.split(rng_key, len(flat)), flat)
+    drawn = draw_many(posterior, jax.random.split(rng_key, len(flat)), flat)
     return PosteriorResult(
         posterior,
         walk,
-        np.asarray(x).reshape(y.shape),
+        np.asarray(drawn.x).reshape(y.shape),
         kept,
-        int((clamped > 0).sum()),
-        float(lowest.min()),
+        int((drawn.num_clamped > 0).sum()),
+        float(drawn.min_eigenvalue.min()),
     )
 
 
 @jax.jit
-def draw_clean(posterior: PosteriorEnergy, keys: PRNGKey, y: Array) -> tuple[Array, Array, Array]:
-    """Stochastic jumps from many y, and what each clamped (`JumpNoise`)."""
-
-    def one(pair: tuple[PRNGKey, Array]) -> tuple[Array, Array, Array]:
-        key, event = pair
-        added = jump_noise(key, posterior, event)
-        x = bayes_estimator(posterior, event) + added.noise
-        return x, added.num_clamped, added.min_eigenvalue
-
-    # One at a time: two batched factorisations in one program can wait for each other for ever
-    # on few cores (jaxlib 0.10).
-    return jax.lax.map(one, (keys, y))
+def draw_many(energy: SmoothedEnergy, keys: PRNGKey, y: Array) -> CleanDraw:
+    """Stochastic jumps from many y."""
+    return jax.lax.map(lambda pair: clean_draw(pair[0], energy, pair[1]), (keys, y))
 
 
 def mixing(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

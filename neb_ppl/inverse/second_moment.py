@@ -18,6 +18,7 @@ __all__ = ["SecondMoment", "check_second_moment"]
 
 TOLERANCE = 0.05
 SPREADS = 3.0
+WIDEST = 0.15
 INSIDE = 1.6448536
 BATCH = 64
 
@@ -50,9 +51,15 @@ class SecondMoment:
     num_errors: int
 
     @property
+    def decided(self) -> bool:
+        """Whether three standard errors are below 15 %: else take more events."""
+        return SPREADS * self.standard_error <= WIDEST
+
+    @property
     def ok(self) -> bool:
-        """Whether deviations are right within 5 %, or within three standard errors."""
-        return abs(self.factor - 1) <= max(TOLERANCE, SPREADS * self.standard_error)
+        """Whether deviations are right within 5 %, or within three standard errors; decided."""
+        error = abs(self.factor - 1)
+        return self.decided and error <= max(TOLERANCE, SPREADS * self.standard_error)
 
     def __str__(self) -> str:
         lines = [
@@ -61,7 +68,9 @@ class SecondMoment:
         ]
         if self.num_negative:
             lines.append(f"{self.num_negative} of {self.num_errors} variances are not positive")
-        if self.ok:
+        if not self.decided:
+            lines.append("UNDECIDED: the standard error is too large. Pass more held-out events")
+        elif self.ok:
             lines.append("stochastic jumps may be trusted with intervals")
         else:
             lines.append(

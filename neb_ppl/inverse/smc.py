@@ -10,19 +10,19 @@ import numpy as np
 from blackjax.smc.ess import ess
 from blackjax.smc.resampling import systematic
 
-from neb_ppl._checks import check_counts, check_key
+from neb_ppl._checks import check_counts, check_key, check_share
 from neb_ppl.energies import NoiseConditionalEnergy
 from neb_ppl.energies.base import SmoothedEnergy
-from neb_ppl.errors import InvalidArgumentError, WalkError
-from neb_ppl.inverse.bridge import Bridge, bridge, has_levels
+from neb_ppl.errors import WalkError
+from neb_ppl.inverse.bridge import Bridge, bridge
 from neb_ppl.inverse.observations import Observation
 from neb_ppl.inverse.pairs import PosteriorEnergy
 from neb_ppl.inverse.posterior import posterior_energy
-from neb_ppl.inverse.result import draw_clean
+from neb_ppl.inverse.result import draw_many
 from neb_ppl.progress import progress
 from neb_ppl.types import Array, Float, PRNGKey, Scalar
-from neb_ppl.walks import HMC, KineticLangevin, start_at_noise
-from neb_ppl.walks.base import walk_on
+from neb_ppl.walks import HMC
+from neb_ppl.walks.starts import walk_from_noise
 
 __all__ = ["Level", "SMCResult", "annealed_start", "smc"]
 
@@ -66,7 +66,8 @@ class SMCResult:
         Stochastic jumps from them: draws of x.
     log_evidence : float, or None
         ``log p(o)``, for priors whose density is known with its constant, and operators whose
-        determinant is. Exact up to the closure, as are the draws.
+        determinant is. Exact up to the closure, as are the draws. Unknown, too, where particles
+        ended at places that the way could not pass (data impossible at the Bayes estimator).
     levels : list of Level
     """
 
@@ -141,17 +142,17 @@ def smc(
     """
     check_key(rng_key)
     check_counts(num_particles=num_particles, num_moves=num_moves)
-    if not 0 < target_ess < 1:
-        raise InvalidArgumentError(f"target_ess must lie between 0 and 1; got {target_ess}.")
+    check_share("target_ess", target_ess)
     posterior = posterior_energy(energy, observation, closure, sigma=sigma)
     key_way, key_jump = jax.random.split(rng_key)
     particles, levels = _descend(
         key_way, energy, posterior, num_particles, num_moves, target_ess, progress_bar
     )
     keys = jax.random.split(key_jump, num_particles)
-    x, _, _ = draw_clean(posterior, keys, particles.y)
-    normalised = _prior_of(energy, posterior).is_exact and posterior.is_normalised
-    known = float(particles.log_evidence) if normalised else None
+    x = draw_many(posterior, keys, particles.y).x
+    normalised = _is_exact(energy) and posterior.is_normalised
+    passed = np.isfinite(_energies(_moved(bridge(energy, posterior), 1.0), particles.y)).all()
+    known = float(particles.log_evidence) if normalised and passed else None
     return SMCResult(posterior, np.asarray(particles.y), np.asarray(x), known, levels)
 
 
@@ -186,7 +187,7 @@ def annealed_start(
     """
     check_key(rng_key)
     check_counts(num_chains=num_chains, num_levels=num_levels, steps_per_level=steps_per_level)
-    if _prior_of(energy, posterior).is_exact:
+    if _is_exact(energy):
         count = max(num_chains, PARTICLES)
         particles, _ = _descend(rng_key, energy, posterior, count, 3, 0.6, progress_bar)
         return particles.y[np.linspace(0, count - 1, num_chains).round().astype(int)]
@@ -254,21 +255,17 @@ def _longest(effective: np.ndarray, wanted: float) -> int:
 
 def _at_the_top(rng_key: PRNGKey, way: Bridge, count: int) -> Particles:
     """Draws of the prior at the highest level: exact, or the end of a walk from noise."""
-    key_start, key_walk = jax.random.split(rng_key)
-    prior = way.prior()
+    prior, shape = way.prior(), way.posterior.event_shape
     if prior.is_exact:
-        y = prior.sample(key_start, (count,))  # pyright: ignore[reportAttributeAccessIssue]
+        y = prior.sample(rng_key, (count,))  # pyright: ignore[reportAttributeAccessIssue]
     else:
-        shape = way.posterior.event_shape
-        start = start_at_noise(key_start, prior, count, event_shape=shape)
-        y = _walk(prior, start.astype(jnp.result_type(float)), jax.random.split(key_walk, count))
+        y = walk_from_noise(rng_key, prior, count, PRIOR_STEPS, event_shape=shape)
     return Particles(y, jnp.zeros(()), jnp.asarray(FIRST_STEP, y.dtype))
 
 
 @jax.jit
-def _walk(prior: SmoothedEnergy, start: Array, keys: PRNGKey) -> Array:
-    algorithm = KineticLangevin().resolve(prior.sigma, 1).algorithm(prior)
-    return jax.vmap(lambda key, y: walk_on(algorithm, key, y, PRIOR_STEPS))(keys, start)
+def _energies(way: Bridge, y: Array) -> Float[Array, " n"]:
+    return jax.vmap(way)(y)
 
 
 @jax.jit
@@ -323,6 +320,6 @@ def _moved(way: Bridge, u: float) -> Bridge:
     return dataclasses.replace(way, u=jnp.asarray(u, way.u.dtype))  # pyright: ignore
 
 
-def _prior_of(energy: Any, posterior: PosteriorEnergy) -> SmoothedEnergy:
-    """The prior, exact or learned; a family of levels says which."""
-    return energy.at(posterior.sigma) if has_levels(energy) else posterior.prior
+def _is_exact(energy: SmoothedEnergy | NoiseConditionalEnergy) -> bool:
+    """Known in closed form; a range of levels is always learned."""
+    return isinstance(energy, SmoothedEnergy) and energy.is_exact

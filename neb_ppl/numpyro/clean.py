@@ -99,9 +99,7 @@ class CleanVariable:
             variance = noise_scale**2 - sigma**2
             spread = jnp.sqrt(jnp.where(variance > 0, variance, jnp.nan))
             return self._alone(dist.Normal(mean, spread).mask(seen).to_event(mean.ndim))
-        identity = jnp.eye(len(matrix), dtype=mean.dtype)
-        covariance = noise_scale**2 * identity - sigma**2 * matrix @ matrix.T
-        return self._alone(dist.MultivariateNormal(mean, covariance))
+        return self._alone(self._dense(mean, matrix, noise_scale))
 
     def smallest_noise_scale(self, operator: LinearOperator | ArrayLike | None = None) -> Scalar:
         """``sigma * ||A||``: noise scales above it are exact."""
@@ -176,14 +174,19 @@ class CleanVariable:
             self._check_scale(float(scale), float(least))
         if isinstance(gram, DenseGram):
             matrix = operator.matrix()
-            covariance = scale**2 * jnp.eye(len(matrix)) - sigma**2 * matrix @ matrix.T
-            law = dist.MultivariateNormal(jnp.ravel(operator(self.y)), covariance)
+            law = self._dense(jnp.ravel(operator(self.y)), matrix, scale)
             if len(operator.out_shape) == 1:
                 return law
             return dist.TransformedDistribution(
                 law, dist.transforms.ReshapeTransform(operator.out_shape, (len(matrix),))
             )
         return SplitNormal(operator(self.y), gram, scale**2, -(sigma**2))
+
+    def _dense(self, mean: Array, matrix: Array, scale: Any) -> dist.Distribution:
+        """By a Cholesky factor, which is NaN below the bound."""
+        identity = jnp.eye(len(matrix), dtype=mean.dtype)
+        covariance = scale**2 * identity - self.energy.sigma**2 * matrix @ matrix.T
+        return dist.MultivariateNormal(mean, covariance)
 
     def _check_scale(self, scale: float, low: float) -> None:
         if not scale > low:

@@ -18,8 +18,7 @@ from neb_ppl.energies.neural import check_one_level
 from neb_ppl.errors import EventShapeError, NotAnEnergyError
 from neb_ppl.estimators import bayes_estimator, stochastic_jump
 from neb_ppl.types import Array, Event, PRNGKey
-from neb_ppl.walks import KineticLangevin, start_at_noise
-from neb_ppl.walks.base import walk_on
+from neb_ppl.walks.starts import walk_from_noise
 
 __all__ = ["SmoothedDensity", "energy_factor"]
 
@@ -104,7 +103,11 @@ class SmoothedDensity(dist.Distribution):
         assert key is not None
         if self.energy.is_exact:
             return self.energy.sample(key, tuple(sample_shape))  # pyright: ignore
-        return _walk(key, self.energy, tuple(sample_shape), self.event_shape, self.num_steps)
+        shape = tuple(sample_shape)
+        ends = walk_from_noise(
+            key, self.energy, math.prod(shape), self.num_steps, event_shape=self.event_shape
+        )
+        return ends.reshape(*shape, *self.event_shape)
 
     def jump(self, value: Array, rng_key: PRNGKey | None = None) -> Array:
         """From y to x: the Bayes estimator, or with a key the stochastic jump, over any batch."""
@@ -184,25 +187,6 @@ def _over_batch(energy: SmoothedEnergy, value: Array, batch: tuple[int, ...]) ->
         return energy(value)
     flat = value.reshape(-1, *value.shape[len(batch) :])
     return jax.vmap(energy)(flat).reshape(batch)
-
-
-@partial(jax.jit, static_argnames=("shape", "event_shape"))
-def _walk(
-    rng_key: PRNGKey,
-    energy: SmoothedEnergy,
-    shape: tuple[int, ...],
-    event_shape: tuple[int, ...],
-    num_steps: int | Array,
-) -> Array:
-    """Ends of independent walks from noise."""
-    key_start, key_walk = jax.random.split(rng_key)
-    count = math.prod(shape)
-    start = start_at_noise(key_start, energy, count, event_shape=event_shape)
-    start = start.astype(jnp.result_type(float))
-    algorithm = KineticLangevin().resolve(energy.sigma, 1).algorithm(energy)
-    keys = jax.random.split(key_walk, count)
-    ends = jax.vmap(lambda key, y: walk_on(algorithm, key, y, num_steps))(keys, start)
-    return ends.reshape(*shape, *event_shape)
 
 
 def _constant(energy: SmoothedEnergy) -> SmoothedEnergy:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
 
 from neb_ppl.energies.base import SmoothedEnergy, SmoothedScore
-from neb_ppl.estimators import Jump, bayes_estimator, jump_noise, mean_jump, stochastic_jump
+from neb_ppl.estimators import Jump, bayes_estimator, clean_draw, mean_jump, stochastic_jump
 from neb_ppl.types import Array, PRNGKey, PyTree
 from neb_ppl.walks.base import Walk, WalkTarget
 
@@ -118,7 +118,6 @@ def _jump(
     if jump is mean_jump:
         return bayes_estimator(model, y, score=score), {}
     if jump is stochastic_jump and isinstance(model, SmoothedEnergy):
-        added = jump_noise(rng_key, model, y)
-        x = bayes_estimator(model, y, score=score) + added.noise
-        return x, {"num_clamped": added.num_clamped.astype(jnp.int32)}
+        drawn = clean_draw(rng_key, model, y, score=score)
+        return drawn.x, {"num_clamped": drawn.num_clamped.astype(jnp.int32)}
     return jump(rng_key, model, y), {}

@@ -131,6 +131,10 @@ def fit(
     checks.check_trainable(rng_key, model)
     events = np.asarray(check_data(x, model.event_shape))
     checks.check_scale(model, events)
+    if isinstance(loss, type) or not hasattr(loss, "learns_from_y"):
+        raise InvalidArgumentError(
+            f"loss must be a value such as neb_ppl.SURELoss(); got {loss!r}."
+        )
     if loss.learns_from_y:
         check_noise(model, events)
     key_steps, key_validation = jax.random.split(rng_key)
@@ -459,6 +463,10 @@ def _with_data_energy(model: Any, rng_key: PRNGKey, x: Array, loss: Loss) -> Any
     if not isinstance(model, NeuralEnergy):
         return model
     events = x[:MAX_VALIDATION]
+    if isinstance(loss, type) or not hasattr(loss, "learns_from_y"):
+        raise InvalidArgumentError(
+            f"loss must be a value such as neb_ppl.SURELoss(); got {loss!r}."
+        )
     if loss.learns_from_y:
         energies = _energies(model, events)
     else:

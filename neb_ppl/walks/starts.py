@@ -1,5 +1,7 @@
 """Where chains start: data plus noise, or pure noise. Any array of positions works as well."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
@@ -9,8 +11,10 @@ from neb_ppl.energies.base import SmoothedScore
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.estimators import smooth
 from neb_ppl.types import Array, ArrayLike, PRNGKey
+from neb_ppl.walks.base import walk_on
+from neb_ppl.walks.langevin import KineticLangevin
 
-__all__ = ["start_at_data", "start_at_noise"]
+__all__ = ["start_at_data", "start_at_noise", "walk_from_noise"]
 
 
 def start_at_data(rng_key: PRNGKey, model: SmoothedScore, x: ArrayLike, num_chains: int) -> Array:
@@ -76,6 +80,27 @@ def start_at_noise(
     shift, spread = (0.0, 0.0) if scale is None else (scale.shift, scale.scale)
     noise = jax.random.normal(rng_key, (num_chains, *event_shape), model.sigma.dtype)
     return shift + jnp.sqrt(spread**2 + model.sigma**2) * noise
+
+
+@partial(jax.jit, static_argnames=("num_chains", "event_shape"))
+def walk_from_noise(
+    rng_key: PRNGKey,
+    model: SmoothedScore,
+    num_chains: int,
+    num_steps: int | Array,
+    *,
+    event_shape: tuple[int, ...] | None = None,
+) -> Array:
+    """Ends of independent walks from noise, shape ``(chains, *event)``: nearly draws of y.
+
+    `num_steps` of `KineticLangevin` at its defaults, one gradient each, in one compiled program.
+    """
+    key_start, key_walk = jax.random.split(rng_key)
+    start = start_at_noise(key_start, model, num_chains, event_shape=event_shape)
+    start = start.astype(jnp.result_type(float))
+    algorithm = KineticLangevin().resolve(model.sigma, 1).algorithm(model)
+    keys = jax.random.split(key_walk, num_chains)
+    return jax.vmap(lambda key, y: walk_on(algorithm, key, y, num_steps))(keys, start)
 
 
 def _check_chains(num_chains: int) -> None:

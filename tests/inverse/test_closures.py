@@ -156,12 +156,24 @@ def test_inflated_is_exact_for_more_noise(x64):
     check_draws(posterior_energy(prior, observation, "inflated"), exact.density, y)
 
 
+TALL = np.random.default_rng(4).normal(size=(6, D))
+NOISES = {
+    "one": lambda: gaussian(from_matrix(MATRIX), SEEN, TAU),
+    "unequal": lambda: gaussian(from_matrix(MATRIX), SEEN, [0.3, 0.7]),
+    "correlated": lambda: gaussian(
+        from_matrix(MATRIX), SEEN, noise_covariance=[[0.3, 0.2], [0.2, 0.5]]
+    ),
+    "more than x has": lambda: gaussian(from_matrix(TALL), np.ones(6), np.arange(3.0, 9.0) / 10),
+}
+
+
+@pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("closure", ["moment", "isotropic"])
-def test_gaussian_closures_are_exact_for_gaussian_priors(closure, x64):
-    """Energy, Kalman's mean and the covariance of jumps, at any sigma."""
+def test_gaussian_closures_are_exact_for_gaussian_priors(closure, noise, x64):
+    """Energy with its constant, Kalman's mean and the covariance of jumps, at any sigma."""
     covariance = 0.5 * np.eye(D) if closure == "isotropic" else np.diag([0.1, 0.5, 1.0, 2.0])
     prior = neb.gaussian_mixture([1.0], np.ones((1, D)), covariance[None], 0.8)
-    observation = gaussian(from_matrix(MATRIX), SEEN, TAU)
+    observation = NOISES[noise]()
     exact = exact_posterior(prior, observation)
     posterior = posterior_energy(prior, observation, closure)
     for y in exact.density.sample(jax.random.key(0), (5,)):
@@ -175,6 +187,35 @@ def test_gaussian_closures_are_exact_for_gaussian_priors(closure, x64):
     wanted = np.asarray(neb.posterior_covariance(exact.density, y))
     error = 5 * np.sqrt((np.outer(np.diag(wanted), np.diag(wanted)) + wanted**2) / 20_000)
     assert (np.abs(np.cov(np.asarray(noise).T) - wanted) < error).all()
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_the_split_has_its_constant(noise, x64):
+    """The law of y under noise R - sigma^2 A A^T, with p(o) in front, for each kind of R."""
+    observation = NOISES[noise]()
+    sigma = 0.5 * float(neb.inverse.split_bound(observation))
+    prior = mixture(D, sigma)
+    matrix = np.asarray(observation.operator.matrix())
+    less = np.asarray(observation.noise_covariance()) - sigma**2 * matrix @ matrix.T
+    look = gaussian(observation.operator, observation.value, noise_covariance=less)
+    target = exact_posterior(unsmoothed(prior), look)
+    evidence = exact_posterior(prior, observation).log_evidence
+    posterior = posterior_energy(prior, observation, "split")
+    y = target.density.sample(jax.random.key(0), (50,))
+    gap = jax.vmap(lambda y: posterior(y) + evidence - target.density(y))(y)
+    np.testing.assert_allclose(gap, 0, atol=1e-8)
+
+
+def test_an_indefinite_covariance_counts_as_nothing():
+    """A learned energy's C may have negative directions: moment stays finite, and jumps too."""
+    energy = neb.from_energy(lambda y: 5 * jnp.sum(y**2) / 2, 1.0, event_shape=(D,))
+    observation = gaussian(from_matrix(MATRIX), SEEN, 0.01)
+    posterior = posterior_energy(energy, observation, "moment")
+    y = jnp.ones(D)
+    none = gaussian(lambda x: jnp.asarray(MATRIX) @ neb.bayes_estimator(energy, x), SEEN, 0.01)
+    np.testing.assert_allclose(posterior(y), energy(y) - none.log_likelihood(y), rtol=1e-5)
+    drawn = neb.jump_noise(jax.random.key(0), posterior, y)
+    assert np.isfinite(drawn.noise).all() and drawn.num_clamped == D
 
 
 def test_loewner_sandwich(x64):
@@ -215,6 +256,7 @@ SPLITS = {
     "gaussian": lambda eye: gaussian(eye, [0.8], 0.5),
     "probit": lambda eye: bernoulli(eye, [1.0], noise_scale=0.5),
     "student_t, 4": lambda eye: student_t(eye, [0.8], 0.5, df=4.0),
+    "student_t, 2000": lambda eye: student_t(eye, [0.8], 0.5, df=2_000.0),
     "student_t, 1": lambda eye: student_t(eye, [0.8], 0.5, df=1.0),
     "probit, gain 2": lambda eye: bernoulli(weighted(2.0, eye), [1.0], noise_scale=0.5),
     "student_t, gain 2": lambda eye: student_t(weighted(2.0, eye), [0.8], 0.5, df=4.0),
@@ -258,6 +300,29 @@ def test_monte_carlo_nears_the_mean_likelihood(x64):
             gaps.append(float(prior(y) - posterior(y)) - exact)
         errors.append(np.abs(gaps).max())
     assert errors[1] < 0.02 and errors[1] < errors[0] < 0.3
+
+
+def test_monte_carlo_draws_follow_the_likelihood(x64):
+    """Many counts of a Gaussian variable, far from its prior: the law of 4,000 draws of x.
+
+    Mean and variance within 5 standard errors of quadrature; of 1,024 points a jump the effective
+    ones are some 100, so that the jump's own bias is below one.
+    """
+    prior = neb.gaussian_mixture([1.0], [[2.0]], [[0.3]], 0.4)
+    observation = poisson(identity((1,)), [64.0], exposure=20.0)
+    posterior = posterior_energy(prior, observation, "monte_carlo", num_points=1024)
+    y, spread = jnp.array([2.4]), 0.16 * 0.3 / 0.46
+    grid = np.linspace(0.01, 6, 20_000)
+    weights = stats.norm.pdf(grid, float(neb.bayes_estimator(prior, y)[0]), spread**0.5)
+    weights = weights * stats.poisson.pmf(64, 20 * grid)
+    mean = weights @ grid / weights.sum()
+    variance = weights @ (grid - mean) ** 2 / weights.sum()
+    keys = jax.random.split(jax.random.key(0), 4_000)
+    x = np.asarray(jax.vmap(neb.stochastic_jump, (0, None, None))(keys, posterior, y))[:, 0]
+    assert abs(x.mean() - mean) < 5 * (variance / len(x)) ** 0.5
+    assert abs(x.var() / variance - 1) < 5 * (2 / len(x)) ** 0.5
+    prior_jump = float(neb.bayes_estimator(prior, y)[0])
+    assert abs(prior_jump - mean) > 20 * (variance / len(x)) ** 0.5  # what it must not be
 
 
 def test_forces_are_gradients_but_for_the_spread(x64):

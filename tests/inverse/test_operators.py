@@ -13,6 +13,7 @@ from neb_ppl.inverse import (
     fourier,
     from_function,
     from_matrix,
+    gaussian,
     gaussian_kernel,
     identity,
     mask,
@@ -75,6 +76,15 @@ def test_functions_of_the_gram_matrix(operator):
     determinant = np.linalg.slogdet(shifted)[1]
     np.testing.assert_allclose(found.log_determinant(2.0, 0.3), determinant, rtol=1e-5)
     np.testing.assert_allclose(operator.norm(), np.linalg.norm(whole, 2), rtol=1e-5)
+
+
+def test_batches_are_refused(operator):
+    """A mask would pick entries of the first event, a matrix fail in its own words."""
+    batch = np.zeros((3, *operator.in_shape))
+    with pytest.raises(EventShapeError, match="jax.vmap"):
+        operator(batch)
+    with pytest.raises(EventShapeError, match="one event"):
+        gaussian(operator, np.zeros(operator.out_shape), 1.0).log_likelihood(batch[..., None])
 
 
 def test_cheap_structure_is_found():

@@ -25,6 +25,7 @@ from neb_ppl.inverse import (
     poisson,
     posterior_energy,
     student_t,
+    weighted,
 )
 
 D = 4
@@ -143,6 +144,46 @@ def test_the_noise_scale_of_a_split_may_be_latent():
     numeric = (energy(0.41) - energy(0.39)) / 0.02
     assert float(jax.grad(energy)(0.4)) == pytest.approx(float(numeric), rel=1e-2)
     assert jnp.isnan(jax.jit(energy)(0.15))
+
+
+def test_latents_need_a_determinant():
+    """Without one, a derivative in the noise scale or a gain would be wrong without a word."""
+    matrix = np.random.default_rng(0).normal(size=(300, D)) / 10
+
+    def energy(scale, gain):
+        look = gaussian(weighted(gain, from_matrix(matrix)), matrix @ np.ones(D), scale)
+        return lambda y: posterior_energy(PRIOR, look, "split")(y)
+
+    assert np.isfinite(jax.grad(energy(1.0, 1.0))(jnp.zeros(D))).all()
+    for i in (0, 1):
+        with pytest.raises(TypeError, match="determinant"):
+            jax.grad(lambda *numbers: energy(*numbers)(jnp.zeros(D)), argnums=i)(1.0, 1.0)
+
+
+def test_auto_under_trace():
+    """With sigma or noise not known yet, the closure is what the kind of data allows."""
+
+    def chosen(look):
+        found = []
+
+        def trace(sigma):
+            found.append(posterior_energy(PRIOR.at(sigma), look).closure)
+            return sigma
+
+        jax.eval_shape(trace, 0.2)
+        return found[0]
+
+    assert chosen(OBSERVATION) == "split"
+    assert chosen(bernoulli(LOOK, [0, 1])) == "split"
+    assert chosen(laplace(LOOK, [0, 0], 0.5)) == "monte_carlo"
+    assert chosen(bernoulli(from_matrix(np.ones((2, D))), [0, 1])) == "monte_carlo"
+
+
+def test_rows_of_a_matrix_may_be_orthogonal():
+    rows = from_matrix([[3.0, 4.0, 0, 0], [4.0, -3.0, 0, 0], [0, 0, 0, 2.0]])
+    look = student_t(rows, np.zeros(3), 3.0, 4.0)
+    assert posterior_energy(PRIOR, look).closure == "split"
+    np.testing.assert_allclose(posterior_energy(PRIOR, look).row_norms, [25, 25, 4], rtol=1e-5)
 
 
 def test_images_of_any_size_without_a_matrix():

@@ -28,6 +28,11 @@ def test_an_exact_energy_passes():
     assert 0.4 < spread / halves[0].standard_error < 2.5
 
 
+def test_few_events_decide_nothing():
+    seen = check_second_moment(jax.random.key(1), ENERGY, X[:4])
+    assert not seen.decided and not seen.ok and "UNDECIDED" in str(seen)
+
+
 @pytest.mark.parametrize("factor", [0.8, 1.25])
 def test_another_sigma_is_seen(factor):
     """An energy that believes in other noise than there is: its estimator and spread are off."""

@@ -57,6 +57,18 @@ def test_mean_spread_and_intervals(solved):
     assert solved.diagnose().ok
 
 
+def test_longer(solved):
+    """The same chains go on: their draws stay, and the spread is still right."""
+    longer = solved.extend(jax.random.key(9), 32, progress_bar=False)
+    before = solved.walk.num_samples
+    assert longer.walk.num_samples == longer.walk.settings["num_samples"] == before + 32
+    np.testing.assert_array_equal(longer.walk.y[:, :before], solved.walk.y)
+    np.testing.assert_array_equal(longer.walk.x[:, :before], solved.walk.x)
+    step = np.abs(longer.walk.y[:, before] - solved.walk.y[:, -1]).max(axis=1)
+    assert (step > 0).mean() > 0.5 and step.max() < 10 * DEVIATIONS.max()
+    assert np.abs(longer.sd / DEVIATIONS - 1).max() < 0.1
+
+
 def test_to_arviz(solved):
     idata = solved.to_arviz()
     assert idata["posterior"]["x"].shape == solved.draws.shape
@@ -130,6 +142,17 @@ def test_counts_by_particles_and_by_walk():
         )
     assert abs(result.mean[0] - mean) < 0.1 * spread
     assert result.sd[0] == pytest.approx(spread, rel=0.1)
+    assert result.bracket(jnp.sum).lower == -np.inf  # means of few points are no bound
+
+
+def test_evidence_beyond_what_the_way_can_pass_is_not_told():
+    """Nothing seen of a variable that is negative as often as not: rates at the Bayes estimator
+    are negative where x may still be positive."""
+    prior = neb.gaussian_mixture([1.0], [[0.0]], [[0.5]], 0.6)
+    look = poisson(identity((1,)), [0.0], exposure=0.1)
+    with pytest.warns(ApproximationWarning):
+        run = smc(jax.random.key(0), prior, look, num_particles=256, progress_bar=False)
+    assert run.log_evidence is None
 
 
 def test_a_start_at_one_level_comes_down_the_likelihood():

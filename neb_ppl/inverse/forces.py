@@ -1,0 +1,52 @@
+"""Closures with a Hessian in their likelihood: their gradient would need third derivatives."""
+
+import abc
+from functools import partial
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from neb_ppl._pytree import is_constant
+from neb_ppl.energies.base import check_event
+from neb_ppl.inverse.pairs import PosteriorEnergy
+from neb_ppl.types import Event, Scalar
+
+__all__ = ["ForcedPosterior"]
+
+
+class ForcedPosterior(PosteriorEnergy):
+    """A posterior whose gradient, as JAX sees it, is a **force**: the Hessian is held fixed.
+
+    Kernels of leapfrogs that accept or reject by the energy (MALA, HMC, NUTS, GHMC) stay exact,
+    since any kick by a field of y alone keeps volume and can be reversed. Unadjusted walks would
+    settle elsewhere, and are refused.
+    """
+
+    force_is_gradient: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def value_and_force(self, y: Event) -> tuple[Scalar, Event]:
+        """Energy, and its gradient with the Hessian held fixed."""
+
+    def __call__(self, y: Event) -> Scalar:
+        """Energy of one event."""
+        check_event(self, y)
+        return _energy(self, y)
+
+
+@jax.custom_jvp
+def _energy(posterior: ForcedPosterior, y: Event) -> Scalar:
+    return posterior.value_and_force(y)[0]
+
+
+@partial(_energy.defjvp, symbolic_zeros=True)
+def _force(primals: tuple, tangents: tuple) -> tuple:
+    posterior, y = primals
+    if not is_constant(tangents[0]):
+        raise TypeError(
+            f"the {posterior.closure} closure can be differentiated in y alone: its own numbers "
+            "(noise scale, operator, sigma) cannot be latent. Use closure='split' or 'isotropic'."
+        )
+    phi, force = posterior.value_and_force(y)
+    return phi, jnp.vdot(force, jnp.asarray(tangents[1]))
