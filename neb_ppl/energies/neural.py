@@ -73,6 +73,15 @@ class NoiseConditionalEnergy:
     network: Network = static()
     event_shape: tuple[int, ...] = static()
 
+    def __repr__(self) -> str:
+        low, high = self.sigma_range
+        levels = "?" if isinstance(low, Tracer) else f"({float(low):.4g}, {float(high):.4g})"
+        size = sum(jnp.size(leaf) for leaf in jax.tree.leaves(self.weights))
+        return (
+            f"NoiseConditionalEnergy(event_shape={self.event_shape}, sigma_range={levels}, "
+            f"{size:,} numbers)"
+        )
+
     def at(self, sigma: float | Array) -> NeuralEnergy:
         """The energy at one noise level.
 

@@ -49,6 +49,15 @@ class CalibratedIntervals:
     num_pairs: int
     event_shape: tuple[int, ...]
 
+    def __repr__(self) -> str:
+        low, high = float(np.min(self.factor)), float(np.max(self.factor))
+        factor = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+        sign = "*" if self.widening == "multiply" else "+"
+        return (
+            f"CalibratedIntervals({self.method}, level={self.level:g}, half-widths {sign} "
+            f"{factor}, {self.num_pairs} pairs)"
+        )
+
     @property
     def guarantee(self) -> str:
         """What holds, in words."""

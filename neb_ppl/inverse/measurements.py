@@ -147,6 +147,11 @@ class Measurements(NamedTuple):
     means: np.ndarray
     acceptance: np.ndarray
 
+    def __repr__(self) -> str:
+        n, m, *event = self.means.shape
+        rates = ", ".join(f"{rate:.2f}" for rate in self.acceptance)
+        return f"Measurements({n} draws of {tuple(event)} from {m} each, acceptance {rates})"
+
 
 def all_at_once(
     family: Any,

@@ -220,9 +220,9 @@ class PosteriorResult:
         if self.num_clamped:
             share = self.num_clamped / (chains * count)
             lines.append(
-                f"clamped  at {share:.0%} of draws the covariance of x given y had eigenvalues "
-                f"below 0, down to {self.lowest:.2g} sigma^2: check_second_moment(...) tells "
-                "whether intervals can be trusted"
+                f"note     at {share:.0%} of draws the covariance of x given y had eigenvalues "
+                f"below 0, down to {self.lowest:.2g} sigma^2, as learned energies do; they were "
+                "set to 0. check_second_moment(...) tells whether intervals can be trusted"
             )
         if not self.walk.is_complete:
             lines.append("interrupted: fewer draws than asked for")

@@ -463,10 +463,6 @@ def _with_data_energy(model: Any, rng_key: PRNGKey, x: Array, loss: Loss) -> Any
     if not isinstance(model, NeuralEnergy):
         return model
     events = x[:MAX_VALIDATION]
-    if isinstance(loss, type) or not hasattr(loss, "learns_from_y"):
-        raise InvalidArgumentError(
-            f"loss must be a value such as neb_ppl.SURELoss(); got {loss!r}."
-        )
     if loss.learns_from_y:
         energies = _energies(model, events)
     else:
