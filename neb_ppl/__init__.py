@@ -1,6 +1,7 @@
 """Learn the energy of a smoothed density, walk on it, jump back to clean space.
 
-``diagnostics``, ``numpyro`` and ``plots`` load at first use: their hosts cost seconds.
+``diagnostics``, ``memory``, ``numpyro``, ``plots`` and ``robust`` load at first use, for what they
+import.
 """
 
 import importlib
@@ -10,14 +11,18 @@ from neb_ppl import data, errors, inverse
 from neb_ppl.checkpoints import describe_energy, load_energy, save_energy
 from neb_ppl.energies import (
     MLP,
+    VAE,
     DataScale,
     GaussianMixtureEnergy,
     KernelDensityEnergy,
+    LinearVAE,
     NeuralEnergy,
+    NeuralScore,
     NoiseConditionalEnergy,
     SmoothedEnergy,
     SmoothedScore,
     UNet,
+    VariationalEnergy,
     data_scale,
     deen,
     from_denoiser,
@@ -26,6 +31,8 @@ from neb_ppl.energies import (
     gaussian_mixture,
     kernel_density,
     noise_conditional,
+    score_network,
+    uvb,
 )
 from neb_ppl.estimators import (
     bayes_estimator,
@@ -47,6 +54,7 @@ from neb_ppl.sampling import (
 from neb_ppl.training import (
     ContrastiveLoss,
     DenoisingLoss,
+    ELBOLoss,
     History,
     SURELoss,
     TrainState,
@@ -70,7 +78,7 @@ from neb_ppl.walks import (
 )
 
 if TYPE_CHECKING:
-    from neb_ppl import diagnostics, numpyro, plots
+    from neb_ppl import diagnostics, memory, numpyro, plots, robust
 
 __version__ = "0.1.0"
 
@@ -82,15 +90,19 @@ __all__ = [
     "MLP",
     "NUTS",
     "ULA",
+    "VAE",
     "BlackJAXWalk",
     "ContrastiveLoss",
     "DataScale",
     "DenoisingLoss",
+    "ELBOLoss",
     "GaussianMixtureEnergy",
     "History",
     "KernelDensityEnergy",
     "KineticLangevin",
+    "LinearVAE",
     "NeuralEnergy",
+    "NeuralScore",
     "NoiseConditionalEnergy",
     "Preconditioned",
     "SURELoss",
@@ -99,6 +111,7 @@ __all__ = [
     "SmoothedScore",
     "TrainState",
     "UNet",
+    "VariationalEnergy",
     "Walk",
     "WalkState",
     "bayes_estimator",
@@ -120,25 +133,29 @@ __all__ = [
     "kernel_density",
     "load_energy",
     "mean_jump",
+    "memory",
     "noise_conditional",
     "numpyro",
     "plots",
     "posterior_covariance",
     "posterior_energy",
     "refine",
+    "robust",
     "sample",
     "save_energy",
+    "score_network",
     "smooth",
     "smoothed_energies",
     "start_at_data",
     "start_at_noise",
     "stochastic_jump",
     "suggest_sigma",
+    "uvb",
     "walk_jump",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("diagnostics", "numpyro", "plots"):
+    if name in ("diagnostics", "memory", "numpyro", "plots", "robust"):
         return importlib.import_module(f"neb_ppl.{name}")
     raise AttributeError(f"module 'neb_ppl' has no attribute {name!r}")

@@ -14,16 +14,23 @@ from typing import Any
 import numpy as np
 
 from neb_ppl._verified import as_jax, differences, read_verified, write_verified
-from neb_ppl.energies.networks import NETWORKS, Network
-from neb_ppl.energies.neural import NeuralEnergy, NoiseConditionalEnergy, module_structure
+from neb_ppl.energies.modules import module_structure
+from neb_ppl.energies.networks import NETWORKS
+from neb_ppl.energies.neural import NeuralEnergy, NoiseConditionalEnergy
 from neb_ppl.energies.scale import DataScale
+from neb_ppl.energies.variational import VAE, LinearVAE, VariationalEnergy
 from neb_ppl.errors import CheckpointError, InvalidArgumentError
 
 __all__ = ["describe_energy", "load_energy", "save_energy"]
 
-KINDS: dict[str, type] = {"NeuralEnergy": NeuralEnergy, "NoiseConditional": NoiseConditionalEnergy}
+KINDS: dict[str, type] = {
+    "NeuralEnergy": NeuralEnergy,
+    "NoiseConditional": NoiseConditionalEnergy,
+    "Variational": VariationalEnergy,
+}
+ARCHITECTURES: dict[str, type] = NETWORKS | {spec.name: spec for spec in (VAE, LinearVAE)}
 
-LearnedEnergy = NeuralEnergy | NoiseConditionalEnergy
+LearnedEnergy = NeuralEnergy | NoiseConditionalEnergy | VariationalEnergy
 
 
 def save_energy(
@@ -39,7 +46,7 @@ def save_energy(
     ----------
     path : path
         By custom ``*.safetensors``.
-    energy : NeuralEnergy or NoiseConditionalEnergy
+    energy : NeuralEnergy, NoiseConditionalEnergy or VariationalEnergy
     extra : dict, optional
         Facts worth keeping with the energy, as plain JSON: where the data came from, the risk.
     overwrite : bool
@@ -106,10 +113,8 @@ def load_energy(
     }
     scale = DataScale(*(arrays[f"scale.{field}"] for field in _scale_fields()))
     level = arrays["sigma"]
-    if manifest["kind"] == "NeuralEnergy":
-        energy = NeuralEnergy(weights, level, scale, arrays["data_energy"], network, shape)
-    else:
-        energy = NoiseConditionalEnergy(weights, level, scale, network, shape)
+    own = [arrays[name] for name in _own(manifest["kind"])]
+    energy = KINDS[manifest["kind"]](weights, level, scale, *own, network, shape)
     if sigma is not None and not (
         level.shape == () and math.isclose(float(level), sigma, rel_tol=1e-6)
     ):
@@ -129,11 +134,22 @@ def _arrays(energy: LearnedEnergy) -> dict[str, Any]:
             f"only learned energies are saved; got {type(energy).__name__}. Rebuild exact and "
             "foreign ones from what they were made of."
         )
-    level = energy.sigma if isinstance(energy, NeuralEnergy) else energy.sigma_range
+    conditional = isinstance(energy, NoiseConditionalEnergy)
+    level = energy.sigma_range if conditional else energy.sigma
     weights = {f"weights.{name}": leaf for name, leaf in energy.weights.items()}
     scale = {f"scale.{field}": getattr(energy.scale, field) for field in _scale_fields()}
-    seen = {"data_energy": energy.data_energy} if isinstance(energy, NeuralEnergy) else {}
-    return weights | scale | seen | {"sigma": level}
+    own = {name: getattr(energy, name) for name in _own(_kind(energy))}
+    return weights | scale | own | {"sigma": level}
+
+
+def _kind(energy: LearnedEnergy) -> str:
+    return next(name for name, cls in KINDS.items() if isinstance(energy, cls))
+
+
+def _own(kind: str) -> list[str]:
+    """Arrays of a kind besides weights, scale and sigma, in the order of its fields."""
+    fields = [field.name for field in dataclasses.fields(KINDS[kind])]
+    return [name for name in fields if name in ("data_energy", "points")]
 
 
 def _scale_fields() -> list[str]:
@@ -148,7 +164,7 @@ def _is_healthy(name: str, leaf: np.ndarray) -> bool:
 def _facts(energy: LearnedEnergy, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     spec = dataclasses.asdict(energy.network)  # pyright: ignore[reportArgumentType]
     return {
-        "kind": next(name for name, cls in KINDS.items() if isinstance(energy, cls)),
+        "kind": _kind(energy),
         "event_shape": list(energy.event_shape),
         "sigma": np.asarray(arrays["sigma"], float).tolist(),
         "scale": {field: repr(float(arrays[f"scale.{field}"])) for field in _scale_fields()},
@@ -163,12 +179,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return manifest, arrays
 
 
-def _network(architecture: dict[str, Any]) -> Network:
+def _network(architecture: dict[str, Any]) -> Any:
     """The specification by its registered name; every field checked against its declared type."""
     name, fields = architecture.get("name"), architecture.get("fields")
-    if name not in NETWORKS or not isinstance(fields, dict):
-        raise CheckpointError(f"unknown architecture {name!r}; known: {', '.join(NETWORKS)}.")
-    spec = NETWORKS[name]
+    if name not in ARCHITECTURES or not isinstance(fields, dict):
+        known = ", ".join(ARCHITECTURES)
+        raise CheckpointError(f"unknown architecture {name!r}; known: {known}.")
+    spec = ARCHITECTURES[name]
     types = {
         field.name: typing.get_type_hints(spec)[field.name] for field in dataclasses.fields(spec)
     }
@@ -191,14 +208,17 @@ def _checked(name: str, setting: Any, kind: Any) -> Any:
 
 
 def _match(
-    kind: str, network: Network, event_shape: tuple[int, ...], arrays: dict[str, Any], path: Any
+    kind: str, network: Any, event_shape: tuple[int, ...], arrays: dict[str, Any], path: Any
 ) -> None:
     """Every array of the energy with its shape, and no other."""
     _, _, shapes = module_structure(network, event_shape)
     wanted = {f"weights.{name}": shape for name, shape in shapes.items()}
     wanted |= {f"scale.{field}": () for field in _scale_fields()}
-    single = kind == "NeuralEnergy"
-    wanted |= {"sigma": (), "data_energy": (3,)} if single else {"sigma": (2,)}
+    wanted |= {"sigma": (2,) if kind == "NoiseConditional" else ()}
+    wanted |= {"data_energy": (3,)} if "data_energy" in _own(kind) else {}
+    if kind == "Variational":
+        held = arrays["points"].shape if "points" in arrays else ()
+        wanted["points"] = (*held[:1], network.latent)
     found = {name: leaf.shape for name, leaf in arrays.items()}
     if lines := differences(wanted, found):
         raise CheckpointError(f"{path} does not match its architecture:\n" + "\n".join(lines))

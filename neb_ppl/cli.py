@@ -472,10 +472,10 @@ def _untrained(
 
 
 def _one_level(model: Any) -> Any:
-    from neb_ppl import NeuralEnergy
+    from neb_ppl import NoiseConditionalEnergy
     from neb_ppl.errors import InvalidArgumentError
 
-    if not isinstance(model, NeuralEnergy):
+    if isinstance(model, NoiseConditionalEnergy):
         raise InvalidArgumentError(
             "this energy holds a range of noise levels: take one with .at(sigma) and save it."
         )

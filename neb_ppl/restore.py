@@ -11,10 +11,10 @@ import numpy as np
 
 from neb_ppl import plots
 from neb_ppl._checks import check_counts, check_share, least_draws
+from neb_ppl.checkpoints import LearnedEnergy
 from neb_ppl.data import check_data
 from neb_ppl.data.checks import warn_outside_range
 from neb_ppl.diagnostics import Diagnosis
-from neb_ppl.energies import NeuralEnergy, NoiseConditionalEnergy
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.inverse import (
     LinearOperator,
@@ -103,7 +103,7 @@ class Restored(NamedTuple):
 
 
 def restore_events(
-    energy: NeuralEnergy | NoiseConditionalEnergy,
+    energy: LearnedEnergy,
     source: np.ndarray,
     settings: RestoreSettings,
     *,
@@ -114,7 +114,7 @@ def restore_events(
 
     Parameters
     ----------
-    energy : NeuralEnergy or NoiseConditionalEnergy
+    energy : a learned energy
         A range of noise levels is best: the level is then chosen so that draws are exact.
     source : array, shape ``(n, *seen)`` or ``(*seen,)``
         What was seen: events as the operator leaves them. With a mask whole events, of which the
@@ -281,7 +281,7 @@ def _check_mask(keep: np.ndarray, event_shape: tuple[int, ...]) -> np.ndarray:
 
 def _check_source(
     source: np.ndarray,
-    energy: NeuralEnergy | NoiseConditionalEnergy,
+    energy: LearnedEnergy,
     operator: LinearOperator,
     settings: RestoreSettings,
     scale: float | None,

@@ -51,6 +51,14 @@ def test_round_trip_is_bit_identical_and_does_not_retrace(tmp_path, shape):
     assert jax.tree.structure(energy) == jax.tree.structure(loaded)
 
 
+@pytest.mark.parametrize("network", [neb.VAE(2, hidden=8), neb.LinearVAE(2)])
+def test_variational_round_trip(tmp_path, network):
+    """With its points: the same function."""
+    model = neb.uvb(jax.random.key(0), (3,), 0.4, network=network, num_points=3)
+    loaded = neb.load_energy(neb.save_energy(tmp_path / "e", model))
+    assert loaded(jnp.ones(3)) == model(jnp.ones(3)) and loaded.network == network
+
+
 def test_noise_conditional_round_trip(tmp_path):
     network = neb.MLP(hidden=8, blocks=1, conditional=True)
     model = neb.noise_conditional(jax.random.key(0), (3,), (0.1, 1.0), network=network)

@@ -1,6 +1,7 @@
 """Energies of smoothed densities: exact, learned, and somebody else's."""
 
 from neb_ppl.energies.base import SmoothedEnergy, SmoothedScore
+from neb_ppl.energies.explicit import NeuralScore, score_network
 from neb_ppl.energies.foreign import (
     ForeignEnergy,
     ForeignScore,
@@ -18,20 +19,25 @@ from neb_ppl.energies.neural import (
     noise_conditional,
 )
 from neb_ppl.energies.scale import DataScale, data_scale
+from neb_ppl.energies.variational import VAE, LinearVAE, VariationalEnergy, uvb
 
 __all__ = [
     "MLP",
+    "VAE",
     "DataScale",
     "ForeignEnergy",
     "ForeignScore",
     "GaussianMixtureEnergy",
     "KernelDensityEnergy",
+    "LinearVAE",
     "Network",
     "NeuralEnergy",
+    "NeuralScore",
     "NoiseConditionalEnergy",
     "SmoothedEnergy",
     "SmoothedScore",
     "UNet",
+    "VariationalEnergy",
     "data_scale",
     "deen",
     "from_denoiser",
@@ -40,4 +46,6 @@ __all__ = [
     "gaussian_mixture",
     "kernel_density",
     "noise_conditional",
+    "score_network",
+    "uvb",
 ]

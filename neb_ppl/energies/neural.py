@@ -1,25 +1,20 @@
 """Learned energies: a network's weights, the sigma and the data scale they belong to."""
 
-from collections.abc import Mapping
-from functools import lru_cache
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.core import Tracer
 
 from neb_ppl._checks import check_key, check_shape
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import SmoothedEnergy, check_event, check_sigma
+from neb_ppl.energies.modules import Weights, build_module, initial_weights
 from neb_ppl.energies.networks import Network, default_network
 from neb_ppl.energies.scale import DataScale, data_scale
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
 
 __all__ = ["NeuralEnergy", "NoiseConditionalEnergy", "deen", "noise_conditional"]
-
-Weights = Mapping[str, Array]
 
 
 @value
@@ -55,7 +50,7 @@ class NeuralEnergy(SmoothedEnergy):
         """Energy of one event, up to a constant."""
         check_event(self, y)
         u, sigma = self.scale.to_network(y), self.sigma / self.scale.scale
-        residual = u - _module(self.network, self.event_shape, self.weights)(u, sigma)
+        residual = u - build_module(self.network, self.event_shape, self.weights)(u, sigma)
         return 0.5 * jnp.sum(residual**2) / sigma**2
 
 
@@ -139,9 +134,9 @@ def deen(
     event_shape = check_shape(event_shape)
     network = network or default_network(event_shape)
     check_key(rng_key)
-    _check_network(network)
+    check_network(network)
     sigma = check_sigma(sigma)
-    weights = _initial_weights(rng_key, network, event_shape)
+    weights = initial_weights(rng_key, network, event_shape)
     return NeuralEnergy(weights, sigma, data_scale(), unknown_energies(), network, event_shape)
 
 
@@ -178,12 +173,12 @@ def noise_conditional(
     event_shape = check_shape(event_shape)
     network = network or default_network(event_shape, conditional=True)
     check_key(rng_key)
-    _check_network(network)
+    check_network(network)
     if not getattr(network, "conditional", False):
         raise InvalidArgumentError(
             f"network must read sigma: pass conditional=True to {type(network).__name__}."
         )
-    weights = _initial_weights(rng_key, network, event_shape)
+    weights = initial_weights(rng_key, network, event_shape)
     return NoiseConditionalEnergy(
         weights, jnp.stack([low, high]), data_scale(), network, event_shape
     )
@@ -197,42 +192,22 @@ def check_one_level(model: object, use: str, name: str = "energy") -> None:
         )
 
 
+def check_trained(model: object, name: str = "energy") -> None:
+    """Refuse a learned energy that has seen no data."""
+    scale = getattr(model, "scale", None)
+    if hasattr(model, "weights") and isinstance(scale, DataScale) and not scale.is_fitted:
+        raise InvalidArgumentError(
+            f"{name} has not been trained: neb_ppl.fit(rng_key, {name}, x) first."
+        )
+
+
 def unknown_energies() -> Float[Array, " 3"]:
     """`NeuralEnergy.data_energy` before training."""
     return jnp.full(3, jnp.nan, jnp.result_type(float))
 
 
-def _check_network(network: object) -> None:
+def check_network(network: object) -> None:
     if isinstance(network, type) or not hasattr(network, "build"):
         raise InvalidArgumentError(
             f"network must be a specification such as neb_ppl.MLP(); got {network!r}."
         )
-
-
-@lru_cache(maxsize=64)
-def module_structure(network: Network, event_shape: tuple[int, ...]):
-    """Graph, tree structure, and a name for each weight of the module of `network`."""
-    module = nnx.eval_shape(lambda: network.build(event_shape, nnx.Rngs(0)))
-    graphdef, state = nnx.split(module)
-    paths, treedef = jax.tree_util.tree_flatten_with_path(state)
-    names = [
-        jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
-        for path, _ in paths
-    ]
-    shapes = {name: leaf.shape for name, (_, leaf) in zip(names, paths, strict=True)}
-    return graphdef, treedef, shapes
-
-
-def _module(network: Network, event_shape: tuple[int, ...], weights: Weights) -> nnx.Module:
-    graphdef, treedef, names = module_structure(network, event_shape)
-    return nnx.merge(graphdef, jax.tree.unflatten(treedef, [weights[name] for name in names]))
-
-
-def _initial_weights(
-    rng_key: PRNGKey, network: Network, event_shape: tuple[int, ...]
-) -> dict[str, Array]:
-    _, _, names = module_structure(network, event_shape)
-    state = nnx.state(network.build(event_shape, nnx.Rngs(rng_key)))
-    dtype = jnp.result_type(float)
-    leaves = (jnp.asarray(leaf, dtype) for leaf in jax.tree.leaves(state))
-    return dict(zip(names, leaves, strict=True))

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from neb_ppl._checks import check_counts
+from neb_ppl.descent import descend
 from neb_ppl.energies.base import SmoothedEnergy, check_event
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.estimators import bayes_estimator
@@ -77,27 +77,6 @@ def maximum(
 def _minimise(
     posterior: SmoothedEnergy, initial: Event, max_steps: int, tolerance: float
 ) -> Maximum:
-    optimizer = optax.lbfgs()
-    value_and_grad = optax.value_and_grad_from_state(posterior)
-
-    def norm(gradient: Array) -> Array:
-        return posterior.sigma * jnp.sqrt(jnp.mean(gradient**2))
-
-    def step(carry: tuple) -> tuple:
-        y, state, _, count = carry
-        energy, gradient = value_and_grad(y, state=state)
-        updates, state = optimizer.update(
-            gradient, state, y, value=energy, grad=gradient, value_fn=posterior
-        )
-        y = optax.apply_updates(y, updates)
-        return y, state, norm(optax.tree.get(state, "grad")), count + 1
-
-    def goes_on(carry: tuple) -> Array:
-        _, _, size, count = carry
-        return (count < max_steps) & (size > tolerance)
-
-    carry = (initial, optimizer.init(initial), jnp.asarray(jnp.inf, initial.dtype), 0)
-    y, _, size, count = jax.lax.while_loop(goes_on, step, carry)
-    return Maximum(
-        bayes_estimator(posterior, y), y, posterior(y), size, jnp.asarray(count), size <= tolerance
-    )
+    found = descend(posterior, initial, max_steps, tolerance)
+    x, phi = bayes_estimator(posterior, found.y), posterior(found.y)
+    return Maximum(x, found.y, phi, *found[1:])

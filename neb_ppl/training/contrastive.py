@@ -93,6 +93,10 @@ class ContrastiveLoss:
         size = chains[0].size
         return risk / reference + self.weight * gap / size, {"risk": risk, "gap": gap}
 
+    def risk(self, model: Any, rng_key: PRNGKey, x: Array) -> Scalar:
+        """The denoising risk, which does not see what is mended here."""
+        return denoising_loss(model, rng_key, x)
+
     def _starts(self, rng_key: PRNGKey, model: Any, x: Array) -> Array:
         key_data, key_noise, key_which = jax.random.split(rng_key, 3)
         data = start_at_data(key_data, model, x, self.num_chains)

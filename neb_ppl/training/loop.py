@@ -14,17 +14,17 @@ import numpy as np
 import optax
 
 from neb_ppl.data.checks import check_data
-from neb_ppl.energies.neural import NeuralEnergy
+from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.energies.scale import DataScale, fit_data_scale
 from neb_ppl.errors import InvalidArgumentError, TrainingDivergedError
 from neb_ppl.estimators import smoothed_energies
 from neb_ppl.progress import Interrupt, chunks, interruptible, progress
 from neb_ppl.training import checks
-from neb_ppl.training.losses import DenoisingLoss, Loss, denoising_loss
+from neb_ppl.training.losses import DenoisingLoss, Loss
 from neb_ppl.training.saved import fingerprint, load_state, save_state
 from neb_ppl.training.state import History, TrainState, copy
-from neb_ppl.training.sure import check_noise, clean_scale, sure_loss
-from neb_ppl.types import Array, ArrayLike, PRNGKey, PyTree
+from neb_ppl.training.sure import check_noise, clean_scale
+from neb_ppl.types import Array, ArrayLike, PRNGKey, PyTree, Scalar
 
 __all__ = ["default_optimizer", "fit"]
 
@@ -338,8 +338,9 @@ def _validate(run: _Run, state: TrainState, history: History) -> TrainState:
     last = dataclasses.replace(state, best=copy(state.average), best_step=state.step.copy())
     if run.held_out is None:
         return last
-    risk_of = _estimated_risk if run.loss.learns_from_y else _risk
-    risk = risk_of(_with_weights(state.model, state.average), run.key_validation, run.held_out)
+    risk = _risk(
+        run.loss, _with_weights(state.model, state.average), run.key_validation, run.held_out
+    )
     history.steps.append(int(state.step))
     history.risk.append(float(risk))
     if not run.loss.keeps_best:
@@ -351,8 +352,9 @@ def _validate(run: _Run, state: TrainState, history: History) -> TrainState:
     return state
 
 
-_risk = jax.jit(denoising_loss)
-_estimated_risk = jax.jit(sure_loss)
+@jax.jit
+def _risk(loss: Loss, model: Any, rng_key: PRNGKey, x: Array) -> Scalar:
+    return loss.risk(model, rng_key, x)
 
 
 def _on_disk(
@@ -460,7 +462,7 @@ def _split(
 
 def _with_data_energy(model: Any, rng_key: PRNGKey, x: Array, loss: Loss) -> Any:
     """What energies data + noise have, for those who judge walks."""
-    if not isinstance(model, NeuralEnergy):
+    if not hasattr(model, "data_energy"):
         return model
     events = x[:MAX_VALIDATION]
     if loss.learns_from_y:
@@ -471,7 +473,7 @@ def _with_data_energy(model: Any, rng_key: PRNGKey, x: Array, loss: Loss) -> Any
 
 
 @jax.jit
-def _energies(model: NeuralEnergy, y: Array) -> Array:
+def _energies(model: SmoothedEnergy, y: Array) -> Array:
     return jax.lax.map(model, y, batch_size=100)
 
 

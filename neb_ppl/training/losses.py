@@ -9,6 +9,7 @@ from neb_ppl._noise import standard_normal
 from neb_ppl._pytree import value
 from neb_ppl.energies.base import SmoothedScore
 from neb_ppl.energies.neural import NoiseConditionalEnergy
+from neb_ppl.energies.variational import VariationalEnergy
 from neb_ppl.estimators import bayes_estimator, smooth
 from neb_ppl.types import Array, Float, PRNGKey, PyTree, Scalar
 
@@ -26,9 +27,7 @@ class Loss(Protocol):
     """Whether the weights of the lowest denoising risk are the best, or else the last are."""
 
     learns_from_y: ClassVar[bool]
-    """Whether the data hold the model's noise already, so that they are y and not x.
-
-    The validation risk is then estimated by `neb_ppl.training.sure_loss`, and not measured."""
+    """Whether the data hold the model's noise already, so that they are y and not x."""
 
     def init(self, rng_key: PRNGKey, model: Any, x: Array) -> PyTree:
         """The state before the first step; x are the training data."""
@@ -42,6 +41,10 @@ class Loss(Protocol):
         self, rng_key: PRNGKey, model: Any, x: Array, state: PyTree
     ) -> tuple[Scalar, dict[str, Scalar]]:
         """The loss of a batch, and numbers for `History.stats`."""
+        ...
+
+    def risk(self, model: Any, rng_key: PRNGKey, x: Array) -> Scalar:
+        """What is measured on held-out data."""
         ...
 
 
@@ -65,6 +68,10 @@ class DenoisingLoss:
         """The denoising risk."""
         return denoising_loss(model, rng_key, x), {}
 
+    def risk(self, model: Any, rng_key: PRNGKey, x: Array) -> Scalar:
+        """The denoising risk."""
+        return denoising_loss(model, rng_key, x)
+
 
 def denoising_loss(
     model: SmoothedScore | NoiseConditionalEnergy,
@@ -78,7 +85,8 @@ def denoising_loss(
     which is :math:`\sigma^4 / d` times denoising score matching. For an energy
     the gradient with respect to the weights goes through :math:`\nabla\phi`. A noise-conditional
     energy draws one :math:`\sigma` an event, log-uniform in its range, and weighs it by
-    :math:`\sigma^{-2} + s^{-2}`, s the data's deviation, so that each level counts alike.
+    :math:`\sigma^{-2} + s^{-2}`, s the data's deviation, so that each level counts alike. A
+    variational energy has fresh points in every batch.
 
     Cost: one gradient of the energy an event; three more to differentiate it.
 
@@ -88,6 +96,8 @@ def denoising_loss(
     """
     if isinstance(model, NoiseConditionalEnergy):
         return _conditional_loss(model, rng_key, x)
+    if isinstance(model, VariationalEnergy):
+        model = model.renewed(jax.random.fold_in(rng_key, 1))
     y = smooth(rng_key, x, model.sigma)
     estimates = jax.vmap(lambda event: bayes_estimator(model, event))(y)
     return jnp.mean((x - estimates) ** 2)

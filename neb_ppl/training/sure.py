@@ -57,6 +57,10 @@ class SURELoss:
         """The estimated denoising risk; x are draws of y."""
         return sure_loss(model, rng_key, x, num_probes=self.num_probes), {}
 
+    def risk(self, model: Any, rng_key: PRNGKey, x: Array) -> Scalar:
+        """The estimate again, since there is no clean x to measure it by."""
+        return sure_loss(model, rng_key, x)
+
 
 def sure_loss(
     model: SmoothedScore, rng_key: PRNGKey, y: Float[Array, "n *event"], *, num_probes: int = 1

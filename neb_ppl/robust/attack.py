@@ -1,0 +1,112 @@
+"""Changes of an event that move a smoothed classifier's vote, looked for by gradients."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from neb_ppl._checks import check_counts, check_key
+from neb_ppl._noise import standard_normal
+from neb_ppl.errors import InvalidArgumentError
+from neb_ppl.robust.classifier import SmoothedClassifier
+from neb_ppl.types import Array, ArrayLike, Event, Int, PRNGKey, Scalar
+
+__all__ = ["attack", "soft_loss"]
+
+REACH = 2.5
+
+
+def soft_loss(
+    smoothed: SmoothedClassifier, x: Event, label: Int[Array, ""], noise: Array
+) -> Scalar:
+    r"""``-log`` of the mean probability of `label` over noisy copies, ``x + sigma * noise[k]``.
+
+    Source: Salman et al., "Provably robust deep learning via adversarially trained smoothed
+    classifiers" (2019).
+    """
+    noisy = x + smoothed.sigma * noise
+    log_probabilities = jax.nn.log_softmax(jax.vmap(smoothed.scores)(noisy))[:, label]
+    return jnp.log(len(noise)) - jax.nn.logsumexp(log_probabilities)
+
+
+def climb(
+    smoothed: SmoothedClassifier,
+    x: Event,
+    label: Int[Array, ""],
+    noise: Array,
+    radius: float | Scalar,
+    num_steps: int,
+) -> Event:
+    """x moved by at most `radius` to where `soft_loss` is large: projected gradient ascent."""
+    gradient = jax.grad(lambda change: soft_loss(smoothed, x + change, label, noise))
+
+    def step(_: Any, change: Event) -> Event:
+        slope = gradient(change)
+        size = jnp.sqrt(jnp.sum(slope**2))
+        change = change + REACH * radius / num_steps * slope / jnp.where(size > 0, size, 1.0)
+        length = jnp.sqrt(jnp.sum(change**2))
+        return change * jnp.minimum(1.0, radius / jnp.where(length > 0, length, 1.0))
+
+    return x + jax.lax.fori_loop(0, num_steps, step, jnp.zeros_like(x))
+
+
+def attack(
+    rng_key: PRNGKey,
+    smoothed: SmoothedClassifier,
+    x: ArrayLike,
+    labels: ArrayLike,
+    radii: float | ArrayLike,
+    *,
+    num_steps: int = 20,
+    num_draws: int = 32,
+) -> np.ndarray:
+    """Events within `radii` of x that the smoothed classifier likes least to call `labels`.
+
+    Projected gradient ascent (PGD) in the l2 norm on `soft_loss`, through the jump.
+
+    Parameters
+    ----------
+    rng_key : key
+    smoothed : SmoothedClassifier
+    x : array, shape ``(n, *event)``
+    labels : int array, shape ``(n,)``
+    radii : float, or array of shape ``(n,)``
+    num_steps : int
+    num_draws : int
+        Noisy copies that a gradient is averaged over; the same ones at every step. Each costs a
+        Hessian product of the energy a step.
+
+    Returns
+    -------
+    array, shape ``(n, *event)``
+    """
+    check_key(rng_key)
+    check_counts(num_steps=num_steps, num_draws=num_draws)
+    x, labels = jnp.asarray(x), jnp.asarray(labels)
+    radii = jnp.broadcast_to(jnp.asarray(radii, x.dtype), labels.shape)
+    if labels.shape != x.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise InvalidArgumentError(
+            f"labels must be whole numbers of shape {x.shape[:1]}; got {labels.dtype} of shape "
+            f"{labels.shape}."
+        )
+    return np.asarray(_attack(rng_key, smoothed, x, labels, radii, num_steps, num_draws))
+
+
+@partial(jax.jit, static_argnames=("num_steps", "num_draws"))
+def _attack(
+    rng_key: PRNGKey,
+    smoothed: SmoothedClassifier,
+    x: Array,
+    labels: Array,
+    radii: Array,
+    num_steps: int,
+    num_draws: int,
+) -> Array:
+    def one(arguments: tuple) -> Array:
+        key, x, label, radius = arguments
+        noise = standard_normal(key, (num_draws, *x.shape), x.dtype)
+        return climb(smoothed, x, label, noise, radius, num_steps)
+
+    return jax.lax.map(one, (jax.random.split(rng_key, len(x)), x, labels, radii))
