@@ -33,7 +33,9 @@ def check_counts(**counts: int) -> None:
     """Each count must be a positive whole number."""
     for name, count in counts.items():
         if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
-            raise InvalidArgumentError(f"{name} must be a whole number of at least 1; got {count}.")
+            raise InvalidArgumentError(
+                f"{name} must be a whole number of at least 1; got {count!r}."
+            )
 
 
 def check_share(name: str, share: float) -> None:

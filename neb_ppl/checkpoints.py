@@ -59,7 +59,7 @@ def save_energy(
     CheckpointWriteError
         The disk is full, the folder missing or read-only. Nothing is left behind.
     """
-    path = Path(path)
+    path = _as_path(path)
     if os.path.exists(path) and not overwrite:
         raise CheckpointError(f"{path} exists already. Pass overwrite=True to replace it.")
     arrays = {name: np.asarray(leaf) for name, leaf in _arrays(energy).items()}
@@ -95,7 +95,7 @@ def load_energy(
         A damaged, altered or foreign file; one that does not match what is asked for, or whose
         arrays do not match its architecture (each difference is listed).
     """
-    manifest, arrays = _read(Path(path))
+    manifest, arrays = _read(_as_path(path))
     if bad := [name for name, leaf in arrays.items() if not _is_healthy(name, leaf)]:
         raise CheckpointError(f"{path} holds values that are not finite in {', '.join(bad)}.")
     network = _network(manifest["architecture"])
@@ -125,7 +125,15 @@ def load_energy(
 
 def describe_energy(path: str | os.PathLike) -> dict[str, Any]:
     """The verified manifest of a saved energy, as a dict: what ``neb-ppl info`` shows."""
-    return _read(Path(path))[0]
+    return _read(_as_path(path))[0]
+
+
+def _as_path(path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise InvalidArgumentError(
+            f"path must name a file, and comes first; got {type(path).__name__}."
+        )
+    return Path(path)
 
 
 def _arrays(energy: LearnedEnergy) -> dict[str, Any]:

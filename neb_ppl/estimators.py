@@ -247,13 +247,14 @@ def covariance_root(
     if y.size <= dense_size:
         eigenvalues, vectors = jnp.linalg.eigh(posterior_covariance(energy, y) / unit)
         root, clamped = _clamped_root(eigenvalues)
-        noise = ((z @ vectors) * root) @ vectors.T
+        noise = _matmul(_matmul(z, vectors) * root, vectors.T)
         return energy.sigma * noise, jnp.sum(clamped), jnp.min(eigenvalues)
     _, _, product = covariance_product(energy, y)
 
     def one(z: Float[Array, " d"]) -> tuple[Array, Array, Array]:
+        # Unused rows have the eigenvalue of "no information", so as not to be counted as bad.
         eigenvalues, vectors, basis = lanczos(
-            lambda v: product(v.reshape(y.shape)).ravel() / unit, z, lanczos_steps
+            lambda v: product(v.reshape(y.shape)).ravel() / unit, z, lanczos_steps, filler=1.0
         )
         root, clamped = _clamped_root(eigenvalues)
         noise = basis.T @ (vectors @ (root * vectors[0])) * jnp.linalg.norm(z)
@@ -272,40 +273,50 @@ def covariance_product(
     return phi, gradient, lambda v: unit * (v - unit * product(v)[1])
 
 
+def _matmul(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision="highest")
+
+
 def _clamped_root(eigenvalues: Array) -> tuple[Array, Array]:
     rounding = 100 * jnp.finfo(eigenvalues.dtype).eps
     return jnp.sqrt(jnp.maximum(eigenvalues, 0.0)), eigenvalues < -rounding
 
 
-def lanczos(product, start: Float[Array, " d"], num_steps: int):
+def lanczos(
+    product: Callable[[Array], Array],
+    start: Float[Array, " d"],
+    num_steps: int,
+    filler: float | None = None,
+) -> tuple[Float[Array, " k"], Float[Array, "k k"], Float[Array, "k d"]]:
     """Ritz values and vectors of a symmetric map on ``(d,)``, and the (num_steps, d) basis.
 
-    A breakdown (the Krylov space is exhausted) leaves zero rows, which change nothing.
+    A breakdown (the Krylov space is exhausted) leaves zero rows, which change nothing; their Ritz
+    value is `filler`, or the first Rayleigh quotient, which lies within the spectrum.
     """
     tiny = 10 * jnp.finfo(start.dtype).eps
     first = start / jnp.linalg.norm(start)
     basis = jnp.zeros((num_steps, start.size), start.dtype).at[0].set(first)
 
     def extend(carry, k):
-        basis, previous = carry
+        basis, previous, size = carry
         v = basis[k]
         w = product(v)
         alpha = jnp.dot(v, w)
+        size = jnp.maximum(size, jnp.linalg.norm(w))
         for _ in range(2):
             w = w - basis.T @ (basis @ w)
         beta = jnp.linalg.norm(w)
-        alive = (beta > tiny) & (previous > 0)
+        alive = (beta > tiny * size) & (previous > 0)
         beta = jnp.where(alive, beta, 0.0)
         following = jnp.where(alive, w / jnp.where(alive, beta, 1.0), 0.0)
         basis = basis.at[jnp.minimum(k + 1, num_steps - 1)].add(
             jnp.where(k + 1 < num_steps, following, 0.0)
         )
-        return (basis, beta), (alpha, beta, jnp.any(v != 0))
+        return (basis, beta, size), (alpha, beta, jnp.any(v != 0))
 
-    carry = (basis, jnp.ones((), start.dtype))
-    (basis, _), (alphas, betas, used) = jax.lax.scan(extend, carry, jnp.arange(num_steps))
-    # Unused rows get the eigenvalue 1 of "no information", so that they are not counted as bad.
-    diagonal = jnp.where(used, alphas, 1.0)
+    carry = (basis, jnp.ones((), start.dtype), jnp.zeros((), start.dtype))
+    (basis, *_), (alphas, betas, used) = jax.lax.scan(extend, carry, jnp.arange(num_steps))
+    diagonal = jnp.where(used, alphas, alphas[0] if filler is None else filler)
     matrix = jnp.diag(diagonal) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1)
     eigenvalues, vectors = jnp.linalg.eigh(matrix)
     return eigenvalues, vectors, basis

@@ -54,8 +54,8 @@ def calibrate(
         among correlated draws pile up at both ends.
     num_simulations : int
         At least 20. For one quantity and alpha .01, 500 find nine times in ten a standard deviation
-        that is a fifth too small or too large, or a shift by a fifth of it; 100 find one a third
-        too small, or a shift by a half.
+        that is a fifth too small, or a shift by a fifth of it, and three times in four one that is
+        a fifth too large; 100 find one a third too small, or a shift by a half.
     quantities : callable, optional
         ``quantities(theta, data)`` of one theta, in JAX: a dict of scalars, or an array. It is
         mapped over the draws. Default: every number of theta up to 16 of them; of more, 8 fixed

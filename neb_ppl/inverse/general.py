@@ -136,7 +136,7 @@ class MonteCarloPosterior(ForcedPosterior):
             f"p_sigma(y) times the mean likelihood of {k} points of N(xhat(y), C(y))",
             f"one of {k} fresh points, by its likelihood",
             "for Gaussian priors and many points",
-            f"order sigma^6 of the closure, and 1/{k} of the points",
+            f"order sigma^6 of the closure, and 1/sqrt({k}) of the points, which are fixed",
             float(self.sigma),
             float(self.bound),
             "d Hessian products a step up to 128 dimensions, 20 for each point beyond",

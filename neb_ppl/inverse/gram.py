@@ -115,11 +115,11 @@ class DenseGram(_Diagonalised):
 
     def forward(self, r: Array) -> Array:
         """Product with the eigenvectors."""
-        return self.eigenvectors.T @ jnp.ravel(r)
+        return jnp.matmul(self.eigenvectors.T, jnp.ravel(r), precision="highest")
 
     def backward(self, z: Array) -> Array:
         """Product with their transpose."""
-        return (self.eigenvectors @ z).reshape(self.shape)
+        return jnp.matmul(self.eigenvectors, z, precision="highest").reshape(self.shape)
 
 
 @value
@@ -163,7 +163,7 @@ class KrylovGram(Gram):
 
 def dense_gram(matrix: Float[Array, "m d"], shape: tuple[int, ...]) -> DenseGram:
     """The Gram matrix of a matrix, decomposed: m^3 once."""
-    eigenvalues, eigenvectors = jnp.linalg.eigh(matrix @ matrix.T)
+    eigenvalues, eigenvectors = jnp.linalg.eigh(jnp.matmul(matrix, matrix.T, precision="highest"))
     return DenseGram(jnp.maximum(eigenvalues, 0.0), eigenvectors, shape)
 
 

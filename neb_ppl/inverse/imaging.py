@@ -80,9 +80,10 @@ def gaussian_kernel(width: float | Array, size: int, ndim: int = 2) -> Array:
 def downsample(factor: int, event_shape: tuple[int, ...]) -> LinearOperator:
     """Means over blocks of `factor` entries along every axis."""
     event_shape = check_shape(event_shape)
-    if factor < 1 or any(n % factor for n in event_shape):
+    whole = isinstance(factor, int | np.integer) and factor >= 1
+    if not whole or any(n % factor for n in event_shape):
         raise InvalidArgumentError(
-            f"factor must divide every axis of the event {event_shape}; got {factor}."
+            f"factor must divide every axis of the event {event_shape}; got {factor!r}."
         )
     return _Downsample(event_shape, int(factor))
 

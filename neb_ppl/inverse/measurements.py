@@ -46,6 +46,11 @@ class Levels:
     family: Any
     posterior: PosteriorEnergy | None
 
+    @property
+    def force_is_gradient(self) -> bool:
+        """As of the posterior."""
+        return getattr(self.posterior, "force_is_gradient", True)
+
     def at(self, sigma: float | Array) -> SmoothedEnergy:
         """At one level."""
         prior = self.family.at(sigma)
@@ -74,6 +79,11 @@ class MeasurementsEnergy(ConditionedEnergy):
     def event_shape(self) -> tuple[int, ...]:  # pyright: ignore
         """``(m, *event)``."""
         return (self.num_measurements, *self.mean_energy.event_shape)  # pyright: ignore
+
+    @property
+    def force_is_gradient(self) -> bool:
+        """As of the posterior."""
+        return self.levels.force_is_gradient
 
     @property
     def mean_energy(self) -> SmoothedEnergy:
@@ -119,6 +129,11 @@ class NextMeasurementEnergy(SmoothedEnergy):
     def event_shape(self) -> tuple[int, ...]:  # pyright: ignore
         """One measurement."""
         return self.before.shape
+
+    @property
+    def force_is_gradient(self) -> bool:
+        """As of the posterior."""
+        return self.levels.force_is_gradient
 
     def mean_with(self, y: Event) -> Event:
         """Mean of all k."""
@@ -287,6 +302,7 @@ def _measure(
 
     def one(key: PRNGKey, y: Array, mean: Array, noise: Array) -> tuple[Array, Array, Scalar]:
         energy = NextMeasurementEnergy(levels, sigma, mean, k)
+        walk.check(energy)
         algorithm = walk.resolve(sigma, y.size).algorithm(energy)
         key_init, key_steps = jax.random.split(key)
 

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy import special, stats
@@ -67,7 +68,7 @@ class StudentTSplitPosterior(PosteriorEnergy):
     .. math:: p(o \mid y) = \int N(o;\ A y,\ \tau^2/w - \sigma^2 A A^T)\, \Gamma(w)\, dw
 
     Precisions beyond :math:`\tau^2 / (\sigma^2 |a|^2)` cannot be split and are left out: `lost` is
-    their probability. Rows of A are orthogonal; 64 Gauss-Legendre nodes in the root of w.
+    their probability. Rows of A are orthogonal; 64 Gauss-Legendre nodes in log w.
     """
 
     closure: ClassVar[str] = "split"
@@ -83,21 +84,25 @@ class StudentTSplitPosterior(PosteriorEnergy):
     def log_density(self, seen: Array) -> Array:
         """``log p(o | y)`` of each output, normalised but for `lost`."""
         o = self.observation
-        half = o.df / 2
-        # Less than 1e-9 of a Gamma(half, rate half) lies above, and 1e-14 below.
-        usual = 1 + 12 * jnp.sqrt(1 / half) + 30 / half
-        top = jnp.sqrt(jnp.minimum(EDGE * self._largest_precision(), usual))[..., None]
-        low = jnp.minimum(jnp.sqrt(jnp.maximum(1 - 8 * jnp.sqrt(1 / half), 0.0)), 0.5 * top)
-        root = low + 0.5 * (top - low) * (1 + _NODES)
-        w = root**2
+        half, shape = o.df / 2, (o.df + 1) / 2
+        # Given its error, and but for the smoothing, w is Gamma(shape) around this middle: all but
+        # 1e-9 of it lies between these ends.
+        middle = -jnp.log((o.df + ((o.value - seen) / o.noise_scale) ** 2) / (o.df + 1))
+        reach = jnp.sqrt(1 / shape), 1 / shape
+        cap = jnp.log(EDGE * self._largest_precision())
+        top = jnp.minimum(cap, middle + jnp.log1p(12 * reach[0] + 30 * reach[1]))
+        low = jnp.minimum(middle, top) - 8 * reach[0] - 30 * reach[1]
+        ends = jax.lax.stop_gradient(jnp.stack([low, top], axis=-1))
+        t = ends[..., :1] + 0.5 * (ends[..., 1:] - ends[..., :1]) * (1 + _NODES)
+        w = jnp.exp(t)
         # Around w = 1, where many degrees of freedom would leave differences of large numbers.
-        log_prior = half * (jnp.log(w) - (w - 1)) - jnp.log(w) + jnp.log(2 * root)
-        log_prior = log_prior + _log_constant(half)
+        log_prior = half * (t - jnp.expm1(t)) + _log_constant(half)
         scale = jnp.broadcast_to(o.noise_scale, o.value.shape)[..., None]
         variance = scale**2 / w - self.sigma**2 * self.row_norms[..., None]
         misfit = (o.value - seen)[..., None] ** 2 / variance
         log_normal = -0.5 * (misfit + jnp.log(2 * jnp.pi * variance))
-        return special.logsumexp(log_prior + log_normal, axis=-1, b=0.5 * (top - low) * _WEIGHTS)
+        width = 0.5 * (ends[..., 1:] - ends[..., :1])
+        return special.logsumexp(log_prior + log_normal, axis=-1, b=width * _WEIGHTS)
 
     @property
     def lost(self) -> Scalar:

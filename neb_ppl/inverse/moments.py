@@ -1,5 +1,6 @@
 r"""Gaussian closures of :math:`p(o \mid y)`: `moment` and `isotropic`, with their Kalman jumps."""
 
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -16,6 +17,9 @@ from neb_ppl.inverse.pairs import Explanation
 from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
 
 __all__ = ["IsotropicPosterior", "MomentPosterior", "in_noise_units"]
+
+
+_matmul = partial(jnp.matmul, precision="highest")
 
 
 class Closure(NamedTuple):
@@ -47,11 +51,11 @@ class Closure(NamedTuple):
 
     def solve(self, r: Array) -> Array:
         """``S^{-1} r``."""
-        return self.eigenvectors @ ((self.eigenvectors.T @ r) / self.eigenvalues)
+        return _matmul(self.eigenvectors, _matmul(self.eigenvectors.T, r) / self.eigenvalues)
 
     def correct(self, r: Array) -> Float[Array, " d"]:
         """Kalman's gain: ``C A^T S^{-1} r``."""
-        return self.cross.T @ self.solve(r)
+        return _matmul(self.cross.T, self.solve(r))
 
 
 class NoiseUnits(NamedTuple):
@@ -100,7 +104,7 @@ class MomentPosterior(ForcedPosterior):
         # each other for ever on few cores (jaxlib 0.10).
         close = self.close(y + 0 * noise)
         error = jax.random.normal(key_data, close.residual.shape, y.dtype)
-        missing = close.residual - close.jacobian @ jnp.ravel(noise) - error
+        missing = close.residual - _matmul(close.jacobian, jnp.ravel(noise)) - error
         x = close.estimate + jnp.ravel(noise) + close.correct(missing)
         return CleanDraw(x.reshape(y.shape), num_clamped, lowest)
 
@@ -110,7 +114,7 @@ class MomentPosterior(ForcedPosterior):
         estimate = y - self.sigma**2 * gradient
         residual, jacobian = self._look(estimate)
         cross = jax.vmap(lambda row: jnp.ravel(product(row.reshape(y.shape))))(jacobian)
-        spread = jacobian @ cross.T
+        spread = _matmul(jacobian, cross.T)
         eigenvalues, eigenvectors = jnp.linalg.eigh(0.5 * (spread + spread.T))
         return Closure(
             phi,
@@ -130,7 +134,7 @@ class MomentPosterior(ForcedPosterior):
         misfit = jnp.vdot(close.residual, weighed)
         normaliser = jnp.sum(jnp.log(2 * jnp.pi * close.eigenvalues))
         phi = close.phi + 0.5 * (misfit + normaliser) + self.data.constant
-        force = close.gradient - close.cross.T @ weighed / self.sigma**2
+        force = close.gradient - _matmul(close.cross.T, weighed) / self.sigma**2
         return phi, force.reshape(y.shape)
 
     def explain(self) -> Explanation:
@@ -151,7 +155,7 @@ class MomentPosterior(ForcedPosterior):
         """Residual and Jacobian at the estimate, in units of the noise."""
         data = self.data
         if data.matrix is not None:
-            return data.value - data.matrix @ jnp.ravel(estimate), data.matrix
+            return data.value - _matmul(data.matrix, jnp.ravel(estimate)), data.matrix
 
         root = data.root
         assert root is not None

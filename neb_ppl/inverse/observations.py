@@ -74,11 +74,16 @@ class Observation(abc.ABC):
         check_key(rng_key)
         return self.draw(rng_key, self.operator(x))
 
+    def check_value(self, o: Array) -> None:
+        """Refuse data that cannot be, such as counts that are not whole numbers."""
+        del o
+
     def with_value(self, o: ArrayLike) -> Self:
         """The same look at other data."""
         o = _data(self.operator, o)
         if o.shape != self.value.shape:
             raise EventShapeError(f"o has shape {o.shape}; expected {self.value.shape}.")
+        self.check_value(o)
         return dataclasses.replace(self, value=o)  # pyright: ignore[reportArgumentType]
 
     @property
@@ -167,6 +172,14 @@ class PoissonObservation(Observation):
     exposure: Array
     background: Array
 
+    def check_value(self, o: Array) -> None:
+        """Whole numbers from 0 on."""
+        if not isinstance(o, Tracer) and not (np.all(o >= 0) and np.all(o == np.round(o))):
+            raise InvalidArgumentError(
+                f"value must hold counts 0, 1, 2, ...; got {float(o.min()):g} to "
+                f"{float(o.max()):g}."
+            )
+
     def log_density(self, seen: Array) -> Scalar:
         """Independent counts; minus infinity where a rate is negative, or 0 and something seen."""
         rate = self.exposure * seen + self.background
@@ -190,6 +203,13 @@ class BernoulliObservation(Observation):
     value: Array
     noise_scale: Array
     link: str = static()
+
+    def check_value(self, o: Array) -> None:
+        """Zeros and ones."""
+        if not isinstance(o, Tracer) and not np.isin(np.asarray(o), (0, 1)).all():
+            raise InvalidArgumentError(
+                f"value must hold zeros and ones; got {float(o.min()):g} to {float(o.max()):g}."
+            )
 
     def log_density(self, seen: Array) -> Scalar:
         """Independent zeros and ones."""
@@ -252,7 +272,7 @@ def gaussian(
         raise InvalidArgumentError("give exactly one of noise_scale and noise_covariance.")
     o = _data(operator, value)
     if noise_covariance is None:
-        return GaussianObservation(_forward(operator), o, _scale(noise_scale, o))
+        return GaussianObservation(_forward(operator), o, _scale(noise_scale, operator, o))
     covariance = as_floats("noise_covariance", noise_covariance, o.dtype)
     if covariance.shape != (o.size, o.size):
         raise EventShapeError(
@@ -274,12 +294,12 @@ def gaussian(
 
 
 def student_t(
-    operator: Forward, value: ArrayLike, noise_scale: float | ArrayLike, df: float
+    operator: Forward, value: ArrayLike, noise_scale: float | ArrayLike, *, df: float
 ) -> StudentTObservation:
     """Student-t errors of scale `noise_scale` with `df` degrees of freedom: outliers."""
     o = _data(operator, value)
     return StudentTObservation(
-        _forward(operator), o, _scale(noise_scale, o), _positive(df, "df", o.dtype)
+        _forward(operator), o, _scale(noise_scale, operator, o), _positive(df, "df", o.dtype)
     )
 
 
@@ -288,7 +308,7 @@ def laplace(
 ) -> LaplaceObservation:
     """Double-exponential errors of **standard deviation** `noise_scale`."""
     o = _data(operator, value)
-    return LaplaceObservation(_forward(operator), o, _scale(noise_scale, o))
+    return LaplaceObservation(_forward(operator), o, _scale(noise_scale, operator, o))
 
 
 def poisson(
@@ -309,15 +329,13 @@ def poisson(
         Data that are not whole numbers from 0 on.
     """
     o = _data(operator, value)
-    if not isinstance(o, Tracer) and not (np.all(o >= 0) and np.all(o == np.round(o))):
-        raise InvalidArgumentError(
-            f"value must hold counts 0, 1, 2, ...; got {float(o.min()):g} to {float(o.max()):g}."
-        )
-    exposure = _positive(exposure, "exposure", o.dtype)
-    background = as_floats("background", background, o.dtype)
+    exposure = _each(_positive(exposure, "exposure", o.dtype), "exposure", operator, o)
+    background = _each(as_floats("background", background, o.dtype), "background", operator, o)
     if not isinstance(background, Tracer) and not np.all(background >= 0):
         raise InvalidArgumentError(f"background must not be negative; got {background.min()}.")
-    return PoissonObservation(_forward(operator), o, exposure, background)
+    observation = PoissonObservation(_forward(operator), o, exposure, background)
+    observation.check_value(o)
+    return observation
 
 
 def bernoulli(
@@ -338,13 +356,13 @@ def bernoulli(
         Normal or logistic noise.
     """
     o = _data(operator, value)
-    if not isinstance(o, Tracer) and not np.isin(np.asarray(o), (0, 1)).all():
-        raise InvalidArgumentError(
-            f"value must hold zeros and ones; got {float(o.min()):g} to {float(o.max()):g}."
-        )
     if link not in ("probit", "logit"):
         raise InvalidArgumentError(f'link must be "probit" or "logit"; got {link!r}.')
-    return BernoulliObservation(_forward(operator), o, _scale(noise_scale, o), link)
+    observation = BernoulliObservation(
+        _forward(operator), o, _scale(noise_scale, operator, o), link
+    )
+    observation.check_value(o)
+    return observation
 
 
 def likelihood(
@@ -417,14 +435,19 @@ def _data(operator: Any, o: Any) -> Array:
     return o
 
 
-def _scale(noise_scale: Any, o: Array) -> Array:
-    scale = _positive(noise_scale, "noise_scale", o.dtype)
-    if scale.shape not in ((), o.shape):
+def _scale(noise_scale: Any, operator: Any, o: Array) -> Array:
+    return _each(_positive(noise_scale, "noise_scale", o.dtype), "noise_scale", operator, o)
+
+
+def _each(numbers: Array, name: str, operator: Any, o: Array) -> Array:
+    """One number, or one for each output; a mask picks its own of a whole event's."""
+    if numbers.ndim > 0 and isinstance(operator, LinearOperator):
+        numbers = operator.select(numbers)
+    if numbers.shape not in ((), o.shape):
         raise EventShapeError(
-            f"noise_scale must be a number or have the shape of value, {o.shape}; got "
-            f"{scale.shape}."
+            f"{name} must be a number or have the shape of value, {o.shape}; got {numbers.shape}."
         )
-    return scale
+    return numbers
 
 
 def _positive(number: Any, name: str, dtype: Any) -> Array:

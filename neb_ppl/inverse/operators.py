@@ -119,7 +119,7 @@ class LinearOperator(abc.ABC):
         return _Composed(self, first)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.in_shape} -> {self.out_shape})"
+        return f"{type(self).__name__.lstrip('_')}({self.in_shape} -> {self.out_shape})"
 
 
 def identity(event_shape: tuple[int, ...]) -> LinearOperator:
@@ -306,7 +306,7 @@ class _Matrix(LinearOperator):
         return (self.entries.shape[0],)
 
     def apply(self, x: Event) -> Array:
-        return self.entries @ jnp.ravel(x)
+        return jnp.matmul(self.entries, jnp.ravel(x), precision="highest")
 
     def matrix(self) -> Float[Array, "m d"]:
         return self.entries

@@ -17,6 +17,7 @@ from neb_ppl.errors import (
     InvalidArgumentError,
     NotAnEnergyError,
 )
+from neb_ppl.estimators import DENSE_SIZE
 from neb_ppl.inverse.bridge import has_levels
 from neb_ppl.inverse.general import (
     MonteCarloPosterior,
@@ -50,6 +51,7 @@ CLOSURES = ("split", "moment", "isotropic", "plugin", "inflated", "direct", "mon
 MOMENT_SIZE = 256
 SHARE_OF_BOUND = 0.9
 LARGEST_SHARE = 0.99
+MANY_POINTS, FEW_POINTS = 512, 16
 ORTHOGONALITY = 1e-5
 
 
@@ -59,7 +61,7 @@ def posterior_energy(
     closure: str = "auto",
     *,
     sigma: float | None = None,
-    num_points: int = 16,
+    num_points: int | None = None,
     prior_variance: float | None = None,
     recalibration: float | ArrayLike | None = None,
 ) -> PosteriorEnergy:
@@ -88,8 +90,9 @@ def posterior_energy(
           other likelihoods monte_carlo. It warns where the choice is not exact.
     sigma : float, optional
         Which noise level of a range; default .9 of the bound, within the range.
-    num_points : int
-        Of ``"monte_carlo"``.
+    num_points : int, optional
+        Of ``"monte_carlo"``, whose error falls as their root: default 512 up to 128 dimensions,
+        where they share one decomposition, and 16 beyond.
     prior_variance : float, optional
         Variance of one entry of x, for ``"isotropic"``; default the training data's.
     recalibration : float, or array of the event's shape, optional
@@ -220,7 +223,17 @@ def _check_fit(prior: SmoothedEnergy, observation: Observation) -> None:
         raise EventShapeError(
             f"{type(prior).__name__} has no event_shape: pass event_shape= where you build it."
         )
-    seen = jax.eval_shape(operator, jax.ShapeDtypeStruct(shape, jnp.result_type(float)))
+    try:
+        seen: Any = jax.eval_shape(operator, jax.ShapeDtypeStruct(shape, jnp.result_type(float)))
+    except jax.errors.TracerArrayConversionError as error:
+        raise InvalidArgumentError(
+            "operator must be JAX code of one event to an array: jax.numpy, not numpy, functions. "
+            f"It failed with {type(error).__name__}."
+        ) from error
+    if not hasattr(seen, "shape"):
+        raise InvalidArgumentError(
+            f"operator must return one array; got a {type(seen).__name__}. Use jnp.stack."
+        )
     if seen.shape != observation.value.shape:
         raise EventShapeError(
             f"operator gives shape {seen.shape} for events {shape}; value has shape "
@@ -242,11 +255,14 @@ def _choose(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> s
         closure = "moment" if small else "isotropic"
         if not small and not observation.is_linear:
             closure = "plugin"
+    known = has_levels(prior) and bound > 0
+    wanted = f"sigma={SHARE_OF_BOUND * float(bound):.3g}, which this energy is known at"
+    way = wanted if known else "an energy of a smaller sigma, or neb_ppl.noise_conditional"
     limit = f"exact only for sigma below {float(bound):.4g}" if bound > 0 else "never exact here"
     warnings.warn(
         f"closure {closure!r} is an approximation: the split is {limit}, and sigma is "
-        f"{float(prior.sigma):.4g}. An energy of a smaller sigma, or neb_ppl.noise_conditional, "
-        "is the way to exact draws; .explain() says what this one is.",
+        f"{float(prior.sigma):.4g}. The way to exact draws is {way}; .explain() says what this one "
+        "is.",
         ApproximationWarning,
         stacklevel=3,
     )
@@ -325,11 +341,15 @@ def _variance(prior: SmoothedEnergy) -> Any:
 
 
 def _monte_carlo(
-    prior: SmoothedEnergy, observation: Observation, num_points: int
+    prior: SmoothedEnergy, observation: Observation, num_points: int | None
 ) -> PosteriorEnergy:
-    check_counts(num_points=num_points)
     size = _event_size(prior)
+    if num_points is None:
+        num_points = MANY_POINTS if size <= DENSE_SIZE else FEW_POINTS
+    check_counts(num_points=num_points)
     half = np.random.default_rng(0).normal(size=((num_points + 1) // 2, size))
+    if len(half) >= 2 * size:  # exactly white, as well as of mean 0
+        half = half @ np.linalg.inv(np.linalg.cholesky(half.T @ half / len(half))).T
     points = np.concatenate([half, -half])[:num_points]
     return MonteCarloPosterior(prior, observation, jnp.asarray(points, jnp.result_type(float)))
 

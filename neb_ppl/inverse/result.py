@@ -222,7 +222,8 @@ class PosteriorResult:
             lines.append(
                 f"note     at {share:.0%} of draws the covariance of x given y had eigenvalues "
                 f"below 0, down to {self.lowest:.2g} sigma^2, as learned energies do; they were "
-                "set to 0. check_second_moment(...) tells whether intervals can be trusted"
+                "set to 0, and draws are not exact there. check_second_moment(...) tells whether "
+                "intervals can be trusted"
             )
         if not self.walk.is_complete:
             lines.append("interrupted: fewer draws than asked for")

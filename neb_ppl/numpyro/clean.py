@@ -147,7 +147,19 @@ class CleanVariable:
                 "them and divide noise_scale by the root of their number."
             )
 
+        log_prob = law.log_prob
+
+        def of_one(value: Any, *args: Any, **kwargs: Any) -> Any:
+            if jnp.shape(value) != law.event_shape:
+                raise EventShapeError(
+                    f"{self.name}.observed is of data of shape {law.event_shape}; got "
+                    f"{jnp.shape(value)}. Repeated looks share the smoothing noise: average them "
+                    "and divide noise_scale by the root of their number."
+                )
+            return log_prob(jnp.asarray(value), *args, **kwargs)
+
         law.expand = expand  # pyright: ignore[reportAttributeAccessIssue]
+        law.log_prob = of_one  # pyright: ignore[reportAttributeAccessIssue]
         return law
 
     def _through(self, operator: LinearOperator, noise_scale: Any) -> dist.Distribution:

@@ -20,8 +20,9 @@ class ELBOLoss:
     Attributes
     ----------
     beta : float
-        Weight of the divergence. ``sigma2**2 * L(sigma2)`` is ``sigma1**2 * L(sigma1, beta)``
-        for ``beta = sigma2**2 / sigma1**2``: sigma is another name for beta.
+        Weight of the divergence. For Gaussian noise ``sigma2**2 * L(sigma2)`` is
+        ``sigma1**2 * L(sigma1, beta)`` with ``beta = sigma2**2 / sigma1**2``: sigma is another
+        name for beta. (For Laplace noise the powers are 1 and not 2.)
     noise : "gaussian" or "laplace"
         Of the decoder.
 

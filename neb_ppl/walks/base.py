@@ -70,6 +70,12 @@ class Walk(abc.ABC):
         InvalidArgumentError
             A tuning value that is not positive, or missing where `model` has no sigma.
         """
+        self.check(model)
+        size = _event_size(model)
+        return self.resolve(getattr(model, "sigma", None), size).algorithm(model)
+
+    def check(self, model: WalkTarget) -> None:
+        """Refuse a model that this walk would not settle on."""
         if self.needs_energy:
             _require_energy(self, model)
         if not self.is_adjusted and not getattr(model, "force_is_gradient", True):
@@ -78,8 +84,6 @@ class Walk(abc.ABC):
                 "is not the gradient of its energy, and settle elsewhere. Use MALA, HMC, NUTS or "
                 "GHMC, which accept or reject by the energy."
             )
-        size = _event_size(model)
-        return self.resolve(getattr(model, "sigma", None), size).algorithm(model)
 
     def with_step_size(self, step_size: Scalar) -> Self:
         """The same walk with another step size."""

@@ -283,8 +283,31 @@ def test_data_look_the_same_through_y(kind, x64):
         assert abs(found - exact) < (1e-3 if "student" in kind else 1e-8)
 
 
+@pytest.mark.parametrize("df", [1.0, 4.0, 30.0, 2_000.0])
+def test_outliers_keep_their_pull(df, x64):
+    """At a sigma of 1e-3 tau, log density and force are those of Student's t, far into its tail.
+
+    The smoothing adds 1e-6 of a variance; errors of the 64 nodes stay below 1e-4 of each.
+    """
+    tau = 0.5
+    prior = neb.gaussian_mixture([1.0], np.zeros((1, 1)), np.ones((1, 1)), 1e-3 * tau)
+    for residual in (0.0, 1.0, 6.0, 60.0, 300.0, 1_000.0):
+        if df * np.log1p(residual**2 / df) > 1_000:
+            continue  # beyond what any law but the Gaussian's own tail could produce
+        look = student_t(identity((1,)), [residual * tau], tau, df=df)
+        posterior = posterior_energy(prior, look, "split")
+        found, (pull,) = jax.value_and_grad(lambda y, p=posterior: p.log_density(y)[0])(
+            jnp.zeros(1)
+        )
+        exact = stats.t.logpdf(residual * tau, df, 0.0, tau)
+        np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-4)
+        force = (df + 1) * residual / tau / (df + residual**2)
+        np.testing.assert_allclose(pull, force, rtol=1e-3, atol=1e-6)
+
+
 def test_monte_carlo_nears_the_mean_likelihood(x64):
-    """Counts of a Gaussian variable: log p(o | y) by quadrature, error falling with points."""
+    """Counts of a Gaussian variable: log p(o | y) by quadrature, to 2e-3 with points that are
+    exactly white."""
     prior = neb.gaussian_mixture([1.0], [[2.0]], [[0.3]], 0.4)
     observation = poisson(identity((1,)), [3.0], exposure=2.0)
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
@@ -299,7 +322,7 @@ def test_monte_carlo_nears_the_mean_likelihood(x64):
             exact = np.log(weights @ stats.poisson.pmf(3, np.maximum(2 * x, 1e-9)) / weights.sum())
             gaps.append(float(prior(y) - posterior(y)) - exact)
         errors.append(np.abs(gaps).max())
-    assert errors[1] < 0.02 and errors[1] < errors[0] < 0.3
+    assert max(errors) < 2e-3
 
 
 def test_monte_carlo_draws_follow_the_likelihood(x64):
@@ -337,3 +360,61 @@ def test_forces_are_gradients_but_for_the_spread(x64):
         return prior(y) + 0.5 * r @ np.linalg.inv(spread) @ r
 
     np.testing.assert_allclose(-posterior.score(y), jax.grad(frozen)(y), atol=1e-9)
+
+
+def test_the_force_of_monte_carlo(x64):
+    """Of `monte_carlo`, with C^{1/2} z held fixed, by central differences of the frozen energy."""
+    prior, observation, _ = problem(0.3)
+    posterior = posterior_energy(prior, observation, "monte_carlo", num_points=32)
+    y = jnp.array([0.2, -0.4, 0.1, 0.6])
+    values, vectors = np.linalg.eigh(neb.posterior_covariance(prior, y))
+    cloud = np.asarray(posterior.points) @ (vectors * np.sqrt(values)) @ vectors.T
+
+    def frozen(y):
+        x = neb.bayes_estimator(prior, y) + cloud
+        return prior(y) - jax.nn.logsumexp(jax.vmap(observation.log_likelihood)(x))
+
+    np.testing.assert_allclose(-posterior.score(y), jax.grad(frozen)(y), atol=1e-8)
+
+
+def test_a_map_that_is_not_linear_is_linearised_at_the_estimate(x64):
+    """`moment` of exp: value, mean and covariance of jumps by NumPy, with unequal noise."""
+    prior, _, _ = problem(0.3)
+    scales = np.array([0.3, 0.6])
+
+    def see(x):
+        return jnp.exp(jnp.asarray(MATRIX) @ x)
+
+    posterior = posterior_energy(prior, gaussian(see, [1.3, 0.7], scales), "moment")
+    y = jnp.array([0.2, -0.4, 0.1, 0.6])
+    estimate = neb.bayes_estimator(prior, y)
+    c = np.asarray(neb.posterior_covariance(prior, y))
+    jacobian = np.asarray(jax.jacobian(see)(estimate))
+    spread = jacobian @ c @ jacobian.T + np.diag(scales**2)
+    residual = np.array([1.3, 0.7]) - np.asarray(see(estimate))
+    expected = -stats.multivariate_normal.logpdf(residual, np.zeros(2), spread)
+    np.testing.assert_allclose(posterior(y) - prior(y), expected, rtol=1e-8)
+    gain = c @ jacobian.T @ np.linalg.inv(spread)
+    np.testing.assert_allclose(
+        neb.bayes_estimator(posterior, y), estimate + gain @ residual, atol=1e-8
+    )
+    keys = jax.random.split(jax.random.key(1), 20_000)
+    x = np.asarray(jax.vmap(neb.stochastic_jump, (0, None, None))(keys, posterior, y))
+    wanted = c - gain @ jacobian @ c
+    error = 5 * np.sqrt((np.outer(np.diag(wanted), np.diag(wanted)) + wanted**2) / 20_000)
+    assert (np.abs(np.cov(x.T) - wanted) < error).all()
+
+
+def test_the_error_of_the_points_falls_as_their_root(x64):
+    """A Gaussian prior, where nothing else errs: 64 times the points, a quarter or less of it."""
+    prior = neb.gaussian_mixture([1.0], np.zeros((1, D)), np.eye(D)[None], 0.5)
+    observation = gaussian(from_matrix(MATRIX), SEEN, TAU)
+    exact = exact_posterior(prior, observation)
+    y = exact.density.sample(jax.random.key(0), (200,))
+
+    def error(count):
+        posterior = posterior_energy(prior, observation, "monte_carlo", num_points=count)
+        gap = jax.vmap(lambda y: prior(y) - posterior(y) - log_lambda(prior, exact, y))(y)
+        return float(jnp.sqrt(jnp.mean(gap**2)))
+
+    assert error(4096) < 0.25 * error(64) and error(512) < 0.1

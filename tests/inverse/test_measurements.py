@@ -125,6 +125,22 @@ def test_all_at_once_walks_like_any_energy():
     assert np.abs(z).max() < 5
 
 
+def test_forces_that_are_no_gradients_stay_so():
+    """Of moment: unadjusted walks would settle elsewhere, on measurements too."""
+    look = neb.inverse.gaussian(neb.inverse.identity((D,)), np.zeros(D), 0.5)
+    posterior = neb.posterior_energy(PRIOR, look, "moment")
+    joint = all_at_once(PRIOR, SIGMA, 2, posterior)
+    with pytest.raises(InvalidArgumentError, match="settle elsewhere"):
+        neb.ULA()(joint)
+    with pytest.raises(InvalidArgumentError, match="force"):
+        neb.inverse.maximum(joint, jnp.zeros((2, D)))
+    with pytest.raises(InvalidArgumentError, match="settle elsewhere"):
+        once_at_a_time(
+            jax.random.key(0), PRIOR, SIGMA, 2, 4, posterior=posterior, walk=neb.ULA(),
+            progress_bar=False,
+        )  # fmt: skip
+
+
 def test_refused():
     one_level = neb.deen(jax.random.key(0), (D,), SIGMA)
     with pytest.raises(InvalidArgumentError, match="several noise levels"):

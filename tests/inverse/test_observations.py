@@ -145,6 +145,22 @@ def test_a_mask_takes_the_whole_event():
         (lambda: bernoulli(OPERATOR, [2, 1]), InvalidArgumentError, "zeros and ones"),
         (lambda: bernoulli(OPERATOR, [0, 1], link="cloglog"), InvalidArgumentError, "cloglog"),
         (lambda: student_t(OPERATOR, SEEN, 0.1, df=0), InvalidArgumentError, "df"),
+        (
+            lambda: poisson(identity((2,)), [1, 2]).with_value([0.5, 1]),
+            InvalidArgumentError, "counts",
+        ),
+        (
+            lambda: bernoulli(identity((2,)), [1, 0]).with_value([7, 1]),
+            InvalidArgumentError, "zeros and ones",
+        ),
+        (
+            lambda: poisson(identity((2,)), [1, 2], background=[[1.0], [2.0]]),
+            EventShapeError, "background",
+        ),
+        (
+            lambda: poisson(identity((2,)), [1, 2], exposure=[1.0, 2.0, 3.0]),
+            EventShapeError, "exposure",
+        ),
         (lambda: gaussian(OPERATOR, SEEN, "0.1"), InvalidArgumentError, "noise_scale"),
         (lambda: CONTINUOUS["gaussian"].with_value([1.0]), EventShapeError, "(1,)"),
         (

@@ -78,6 +78,18 @@ def test_functions_of_the_gram_matrix(operator):
     np.testing.assert_allclose(operator.norm(), np.linalg.norm(whole, 2), rtol=1e-5)
 
 
+@pytest.mark.parametrize("gain", [1e-3, 0.5, 300.0])
+def test_norms_without_a_matrix(gain):
+    """Of over 256 outputs: where the Krylov space is exhausted at once, and where it is not."""
+    same = from_function(lambda x: gain * x, (300,))
+    assert float(same.norm()) == pytest.approx(gain, rel=1e-5)
+    pooled = weighted(gain, downsample(2, (40, 40)) @ identity((40, 40)))
+    assert float(pooled.norm()) == pytest.approx(gain / 2, rel=1e-4)
+    blurred = weighted(gain, blur(gaussian_kernel(1.0, 5), (20, 20), "zero"))
+    exact = np.linalg.norm(columns_of(blurred), 2)
+    assert float(blurred.norm()) == pytest.approx(exact, rel=1e-3)
+
+
 def test_batches_are_refused(operator):
     """A mask would pick entries of the first event, a matrix fail in its own words."""
     batch = np.zeros((3, *operator.in_shape))

@@ -181,7 +181,7 @@ def test_auto_under_trace():
 
 def test_rows_of_a_matrix_may_be_orthogonal():
     rows = from_matrix([[3.0, 4.0, 0, 0], [4.0, -3.0, 0, 0], [0, 0, 0, 2.0]])
-    look = student_t(rows, np.zeros(3), 3.0, 4.0)
+    look = student_t(rows, np.zeros(3), 3.0, df=4.0)
     assert posterior_energy(PRIOR, look).closure == "split"
     np.testing.assert_allclose(posterior_energy(PRIOR, look).row_norms, [25, 25, 4], rtol=1e-5)
 

@@ -129,6 +129,12 @@ def test_repeated_looks_are_refused():
         with pytest.raises(InvalidArgumentError, match=told):
             sample_model(KEY, model, args=(jnp.zeros(3),), progress_bar=False)
 
+    def batch(seen):
+        numpyro.sample("seen", sample_clean("x", ENERGY).observed(NOISE), obs=seen)
+
+    with pytest.raises(EventShapeError, match="Repeated looks"):
+        sample_model(KEY, batch, args=(jnp.zeros((5, 3)),), progress_bar=False)
+
 
 def test_what_is_refused():
     def observed(**settings):
