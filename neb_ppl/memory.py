@@ -318,7 +318,7 @@ def _curvature(energy: SmoothedEnergy, y: Event) -> Scalar:
 
 def _diffrax() -> Any:
     try:
-        import diffrax
+        import diffrax  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ImportError(
             'the flow needs diffrax: pip install "neb-ppl[memory]"; or method="robbins".'
