@@ -41,7 +41,8 @@ def check_counts(**counts: int) -> None:
 def check_share(name: str, share: float) -> None:
     """A number strictly between 0 and 1."""
     if not isinstance(share, int | float | np.number) or not 0 < share < 1:
-        raise InvalidArgumentError(f"{name} must be a number between 0 and 1; got {share!r}.")
+        seen = share.item() if isinstance(share, np.generic) else share
+        raise InvalidArgumentError(f"{name} must be a number between 0 and 1; got {seen!r}.")
 
 
 def check_shape(event_shape: int | tuple[int, ...]) -> tuple[int, ...]:

@@ -122,7 +122,7 @@ def test_channels_are_not_blurred_together():
         (["one.npy", "new.npz", "--mask", "one.npy"], "mask must hold True (1)"),
         (["one.npy", "new.npz", "--closure", "magic"], "closure must be 'auto' or one of"),
         (["one.npy", "new.npz", "--sigma", 9], "trained range"),
-        (["one.npy", "new.npz", "--level", 1], "level must lie between 0 and 1"),
+        (["one.npy", "new.npz", "--level", 1], "level must be a number between 0 and 1"),
         (["one.npy", "new.npz", "--level", 0.999], "need at least 1999 draws"),
         (["one.npy", "new.npz", "--draws", 9_999], "16 chains of 128 samples have 2048"),
         (["one.npy", "new.npz", "--chains", 0], "num_chains must be"),

@@ -12,6 +12,7 @@ WITHOUT_DATA = [
     "inpainting_with_calibrated_posterior",
     "learned_prior_in_numpyro",
     "leaving_sigma_behind",
+    "memories",
     "unknown_noise_scale",
     "walks_against_nuts",
 ]

@@ -341,7 +341,7 @@ def nan_at(key, data):
         (lambda key, data: {"a": data}, {}, EventShapeError, "same arrays"),
         (lambda key, data: jnp.zeros((9, 2)), {}, InvalidArgumentError, "at least 19 draws"),
         (posterior(), {"count": 19}, InvalidArgumentError, "num_simulations must be at least 20"),
-        (posterior(), {"alpha": 0.0}, InvalidArgumentError, "alpha must lie between 0 and 1"),
+        (posterior(), {"alpha": 0.0}, InvalidArgumentError, "alpha must be a number between 0 and 1"),
         (
             posterior(),
             {"quantities": lambda theta, data: jnp.log(-(theta**2))},
@@ -389,7 +389,7 @@ def test_bad_draws_for_coverage():
     covers = neb.diagnostics.coverage
     with pytest.raises(InvalidArgumentError, match="level 0.95 needs at least 39 draws"):
         covers(np.zeros((5, 38)), np.zeros(5), 0.95)
-    with pytest.raises(InvalidArgumentError, match="level must lie between 0 and 1"):
+    with pytest.raises(InvalidArgumentError, match="level must be a number between 0 and 1"):
         covers(np.zeros((5, 38)), np.zeros(5), 1.0)
     with pytest.raises(EventShapeError, match=r"shape \(5, draws, 3\)"):
         covers(np.zeros((5, 38)), np.zeros((5, 3)))
