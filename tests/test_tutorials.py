@@ -9,6 +9,7 @@ import pytest
 
 FOLDER = Path(__file__).parent.parent / "tutorials"
 WITHOUT_DATA = [
+    "certified_classification",
     "inpainting_with_calibrated_posterior",
     "learned_prior_in_numpyro",
     "leaving_sigma_behind",

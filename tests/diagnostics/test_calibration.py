@@ -341,7 +341,12 @@ def nan_at(key, data):
         (lambda key, data: {"a": data}, {}, EventShapeError, "same arrays"),
         (lambda key, data: jnp.zeros((9, 2)), {}, InvalidArgumentError, "at least 19 draws"),
         (posterior(), {"count": 19}, InvalidArgumentError, "num_simulations must be at least 20"),
-        (posterior(), {"alpha": 0.0}, InvalidArgumentError, "alpha must be a number between 0 and 1"),
+        (
+            posterior(),
+            {"alpha": 0.0},
+            InvalidArgumentError,
+            "alpha must be a number between 0 and 1",
+        ),
         (
             posterior(),
             {"quantities": lambda theta, data: jnp.log(-(theta**2))},
