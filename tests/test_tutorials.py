@@ -26,7 +26,13 @@ def test_none_is_forgotten():
         assert "Needs" in (FOLDER / f"{name}.py").read_text()
 
 
-@pytest.mark.parametrize("name", WITHOUT_DATA)
+# About a minute each; what they call, other tests call too.
+LONG = ("learned_prior_in_numpyro", "walks_against_nuts")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in WITHOUT_DATA]
+)
 def test_a_tutorial_draws_its_picture(name, tmp_path):
     picture = tmp_path / "picture.png"
     done = subprocess.run(
