@@ -19,11 +19,14 @@ from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.types import Array, Float, PRNGKey
 
 __all__ = [
+    "OverlapGraph",
     "SigmaSuggestion",
     "chi",
     "critical_sigma",
     "median_chi",
+    "overlap_graph",
     "sphere_radius",
+    "sphere_thickness",
     "suggest_sigma",
 ]
 
@@ -76,6 +79,79 @@ def sphere_radius(sigma: float | Array, event_size: int) -> float | Array:
         if not np.all(np.isfinite(values) & (values > 0)):
             raise InvalidArgumentError(f"sigma must be positive and finite; got {sigma}.")
     return sigma * math.sqrt(event_size)
+
+
+def sphere_thickness(sigma: float, event_size: int) -> float:
+    r"""Standard deviation of the noise's norm: how sharp an i-sphere is.
+
+    .. math:: \sigma \sqrt{d - 2\, \Gamma(\tfrac{d+1}{2})^2 / \Gamma(\tfrac d2)^2}
+              \to \sigma / \sqrt 2
+
+    which does not grow with d, while the radius does.
+
+    Parameters
+    ----------
+    sigma, event_size
+        As in `sphere_radius`.
+    """
+    radius = float(sphere_radius(sigma, event_size))
+    ratio = math.exp(2 * (math.lgamma((event_size + 1) / 2) - math.lgamma(event_size / 2)))
+    return math.sqrt(max(radius**2 - 2 * sigma**2 * ratio, 0.0))
+
+
+class OverlapGraph(NamedTuple):
+    """Which spheres of noise overlap, and what they join.
+
+    Attributes
+    ----------
+    index : int array, shape ``(n,)``
+        The points it is of, where only some were taken.
+    labels : int array, shape ``(n,)``
+        Component of each: points joined by a chain of overlapping spheres.
+    degree : int array, shape ``(n,)``
+        With how many others each overlaps.
+    connecting_sigma : float
+        Beyond it all points are one component: the longest edge of the minimum spanning tree.
+    """
+
+    index: np.ndarray
+    labels: np.ndarray
+    degree: np.ndarray
+    connecting_sigma: float
+
+    @property
+    def num_components(self) -> int:
+        """How many parts the data fall into."""
+        return int(self.labels.max()) + 1
+
+
+def overlap_graph(
+    x: Any, sigma: float, *, num_points: int = NUM_POINTS, rng_key: PRNGKey | None = None
+) -> OverlapGraph:
+    r"""Points joined where their i-spheres overlap, :math:`\chi_{ij} \le \sigma`.
+
+    Where it falls into parts, no noise leads from one to another: a walk on the exact energy
+    crosses seldom, and a learned one does not know their weights.
+
+    Parameters
+    ----------
+    x : array, shape ``(n, *event)``
+    sigma : float
+        In data units.
+    num_points, rng_key
+        As in `critical_sigma`. Memory: a matrix of ``num_points**2`` numbers.
+    """
+    from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+    sphere_radius(sigma, 1)
+    index = _chosen(len(x), num_points, rng_key)
+    points = _subset(np.asarray(x)[index], num_points, None)
+    distances = np.asarray(chi(points), np.float64)
+    # Points that are one and the same still have an edge: zeros would be none.
+    tree = minimum_spanning_tree(np.maximum(distances, np.finfo(float).tiny))
+    near = (distances <= sigma) & ~np.eye(len(points), dtype=bool)
+    _, labels = connected_components(near, directed=False)
+    return OverlapGraph(index, labels, near.sum(axis=1), float(tree.data.max()))
 
 
 def chi(
@@ -296,11 +372,17 @@ def _subset(x: Any, num_points: int, rng_key: PRNGKey | None) -> Float[Array, "n
     x = check_data(x)
     if len(x) < 2:
         raise InvalidArgumentError("x has one event; distances need at least 2.")
-    if len(x) > num_points:
-        key = jax.random.key(0) if rng_key is None else rng_key
-        x = x[np.asarray(jax.random.permutation(key, len(x))[:num_points])]
+    x = x[_chosen(len(x), num_points, rng_key)]
     points = jnp.asarray(x).reshape(len(x), -1)
     return points - jnp.mean(points, axis=0, keepdims=True)
+
+
+def _chosen(count: int, num_points: int, rng_key: PRNGKey | None) -> np.ndarray:
+    """All points, or a random subset."""
+    if count <= num_points:
+        return np.arange(count)
+    key = jax.random.key(0) if rng_key is None else rng_key
+    return np.asarray(jax.random.permutation(key, count)[:num_points])
 
 
 def _chi_of_pairs(points: Float[Array, "n d"]) -> Iterator[np.ndarray]:

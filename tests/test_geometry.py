@@ -10,7 +10,15 @@ import pytest
 from neb_ppl import geometry
 from neb_ppl.data import digits, mnist
 from neb_ppl.errors import EventShapeError, InvalidArgumentError, NonFiniteDataError
-from neb_ppl.geometry import chi, critical_sigma, median_chi, sphere_radius, suggest_sigma
+from neb_ppl.geometry import (
+    chi,
+    critical_sigma,
+    median_chi,
+    overlap_graph,
+    sphere_radius,
+    sphere_thickness,
+    suggest_sigma,
+)
 
 RNG = np.random.default_rng(3)
 X = RNG.uniform(size=(41, 3, 4)).astype(np.float32)
@@ -179,3 +187,26 @@ def test_mnist_reference():
     # 3,000 of 60,000: over twelve keys the maximum was .271 to .292, the median .181 to .183.
     assert 0.27 < critical_sigma(x) < 0.30
     assert median_chi(x) == pytest.approx(0.183, abs=1e-3)
+
+
+def test_the_overlap_graph_of_points_on_a_line():
+    """At 0, 1, 3 and 10 spheres touch at half the gaps: parts, degrees, and what joins all."""
+    x = np.array([[0.0], [1.0], [3.0], [10.0]])
+    for sigma, labels, degree in (
+        (0.4, [0, 1, 2, 3], [0, 0, 0, 0]),
+        (0.6, [0, 0, 1, 2], [1, 1, 0, 0]),
+        (1.2, [0, 0, 0, 1], [1, 2, 1, 0]),
+        (3.6, [0, 0, 0, 0], [2, 2, 3, 1]),
+    ):
+        graph = overlap_graph(x, sigma)
+        assert graph.labels.tolist() == labels and graph.num_components == max(labels) + 1
+        assert graph.degree.tolist() == degree
+        assert graph.connecting_sigma == pytest.approx(3.5, rel=1e-5)
+
+
+def test_the_noise_lies_on_its_sphere():
+    """Norms of 100,000 draws: deviation within 5 standard errors, which 1 / sqrt(2) nears."""
+    for d in (1, 3, 64):
+        norms = np.linalg.norm(np.random.default_rng(d).normal(size=(100_000, d)), axis=1)
+        assert abs(norms.std() / sphere_thickness(1.0, d) - 1) < 5 / np.sqrt(2 * 50_000)
+    assert sphere_thickness(2.0, 10_000) == pytest.approx(2 / 2**0.5, rel=1e-3)
