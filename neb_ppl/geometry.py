@@ -144,8 +144,7 @@ def overlap_graph(
     from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
     sphere_radius(sigma, 1)
-    index = _chosen(len(x), num_points, rng_key)
-    points = _subset(np.asarray(x)[index], num_points, None)
+    index, points = _subset(x, num_points, rng_key)
     distances = np.asarray(chi(points), np.float64)
     # Points that are one and the same still have an edge: zeros would be none.
     tree = minimum_spanning_tree(np.maximum(distances, np.finfo(float).tiny))
@@ -222,7 +221,7 @@ def critical_sigma(
     -----
     Cost: ``num_points**2 * d / 2`` multiplications; memory is bounded by blocks of 1,024.
     """
-    points = _subset(x, num_points, rng_key)
+    _, points = _subset(x, num_points, rng_key)
     return float(max(block.max() for block in _chi_of_pairs(points)))
 
 
@@ -243,7 +242,7 @@ def median_chi(x: Any, *, num_points: int = NUM_POINTS, rng_key: PRNGKey | None 
     -----
     Cost: twice that of `critical_sigma`, in the same memory.
     """
-    points = _subset(x, num_points, rng_key)
+    _, points = _subset(x, num_points, rng_key)
     rank = (len(points) * (len(points) - 1) // 2 - 1) // 2
 
     # Non-negative floats sort as their bits do: the upper half is selected first, then the lower.
@@ -366,23 +365,22 @@ def _chi_block(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "
     return distance / (2 * math.sqrt(a.shape[1]))
 
 
-def _subset(x: Any, num_points: int, rng_key: PRNGKey | None) -> Float[Array, "n d"]:
+def _subset(
+    x: Any, num_points: int, rng_key: PRNGKey | None
+) -> tuple[np.ndarray, Float[Array, "n d"]]:
+    """Which points were taken, and these, centred."""
     if num_points < 2:
         raise InvalidArgumentError(f"num_points must be at least 2; got {num_points}.")
     x = check_data(x)
     if len(x) < 2:
         raise InvalidArgumentError("x has one event; distances need at least 2.")
-    x = x[_chosen(len(x), num_points, rng_key)]
+    index = np.arange(len(x))
+    if len(x) > num_points:
+        key = jax.random.key(0) if rng_key is None else rng_key
+        index = np.asarray(jax.random.permutation(key, len(x))[:num_points])
+    x = x[index]
     points = jnp.asarray(x).reshape(len(x), -1)
-    return points - jnp.mean(points, axis=0, keepdims=True)
-
-
-def _chosen(count: int, num_points: int, rng_key: PRNGKey | None) -> np.ndarray:
-    """All points, or a random subset."""
-    if count <= num_points:
-        return np.arange(count)
-    key = jax.random.key(0) if rng_key is None else rng_key
-    return np.asarray(jax.random.permutation(key, count)[:num_points])
+    return index, points - jnp.mean(points, axis=0, keepdims=True)
 
 
 def _chi_of_pairs(points: Float[Array, "n d"]) -> Iterator[np.ndarray]:

@@ -13,6 +13,7 @@ from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.energies.neural import check_one_level, check_trained
 from neb_ppl.errors import InvalidArgumentError, NotAnEnergyError
 from neb_ppl.estimators import bayes_estimator, lanczos
+from neb_ppl.geometry import chi, sphere_radius
 from neb_ppl.progress import progress
 from neb_ppl.types import Array, ArrayLike, Bool, Event, Float, Scalar
 
@@ -204,7 +205,7 @@ def memories(
     """
     found = recall(energy, starts, method=method, progress_bar=progress_bar)
     ends = np.asarray(found.memory, np.float64).reshape(len(found.memory), -1)
-    radius = float(energy.sigma) * ends.shape[1] ** 0.5
+    radius = float(sphere_radius(energy.sigma, ends.shape[1]))
     first, owner = _merged(ends, np.asarray(found.converged), merge * radius)
     count = np.bincount(owner[owner >= 0], minlength=len(first))
     order = np.argsort(-count, kind="stable")
@@ -212,11 +213,10 @@ def memories(
     rank[order] = np.arange(len(order))
     kept = first[order]
     distance = nearest = None
-    if data is not None:
-        points = np.asarray(check_data(data, energy.event_shape, name="data"), np.float64)
-        squares = _squares(ends[kept], points.reshape(len(points), -1))
-        nearest = squares.argmin(axis=1)
-        distance = np.sqrt(squares.min(axis=1)) / radius
+    if data is not None and len(kept):
+        points = check_data(data, energy.event_shape, name="data")
+        gaps = 2 * np.asarray(chi(np.asarray(found.memory)[kept], points)) / float(energy.sigma)
+        nearest, distance = gaps.argmin(axis=1), gaps.min(axis=1)
     return Memories(
         np.asarray(found.memory)[kept],
         count[order] / len(ends),
@@ -240,10 +240,6 @@ def _merged(ends: np.ndarray, good: np.ndarray, radius: float) -> tuple[np.ndarr
             owner[i] = len(first)
             first.append(int(i))
     return np.array(first, int), owner
-
-
-def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.maximum((a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1), 0.0)
 
 
 def _rms(y: Event) -> Scalar:

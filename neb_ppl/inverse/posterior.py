@@ -156,21 +156,20 @@ def split_bound(observation: Observation) -> Scalar:
     white = _whitened(observation)
     if white is not None:
         return white.bound()
-    if not _splits_by_row(observation):
+    rows = _rows_to_split(observation)
+    if rows is None:
         return nothing
-    rows = _row_norms(observation)
-    assert rows is not None
     if isinstance(observation, BernoulliObservation):
         return probit_bound(observation, rows)
     assert isinstance(observation, StudentTObservation)
     return student_t_bound(observation, rows)
 
 
-def _splits_by_row(observation: Observation) -> bool:
-    """Mixtures of Gaussians whose components split, since rows are orthogonal."""
+def _rows_to_split(observation: Observation) -> Array | None:
+    """Squared norms of orthogonal rows, for mixtures of Gaussians, whose components then split."""
     probit = isinstance(observation, BernoulliObservation) and observation.link == "probit"
     mixture = probit or isinstance(observation, StudentTObservation)
-    return mixture and observation.is_linear and _row_norms(observation) is not None
+    return _row_norms(observation) if mixture and observation.is_linear else None
 
 
 def _whitened(observation: Observation) -> Whitened | None:
@@ -245,7 +244,7 @@ def _choose(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> s
     """The most exact closure that fits, with a warning where it is not exact."""
     if isinstance(bound, Tracer) or isinstance(prior.sigma, Tracer):
         gaussian = isinstance(observation, GaussianObservation) and observation.is_linear
-        return "split" if gaussian or _splits_by_row(observation) else "monte_carlo"
+        return "split" if gaussian or _rows_to_split(observation) is not None else "monte_carlo"
     if float(prior.sigma) <= LARGEST_SHARE * float(bound):
         return "split"
     if not isinstance(observation, GaussianObservation):
@@ -289,7 +288,7 @@ def _split(
     if white is not None:
         assert isinstance(observation, GaussianObservation)
         return SplitPosterior(prior, observation, white)
-    rows = _row_norms(observation)
+    rows = _rows_to_split(observation)
     assert rows is not None
     if isinstance(observation, BernoulliObservation):
         return ProbitSplitPosterior(prior, observation, rows)

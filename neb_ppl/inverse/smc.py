@@ -150,9 +150,10 @@ def smc(
     )
     keys = jax.random.split(key_jump, num_particles)
     x = draw_many(posterior, keys, particles.y).x
-    normalised = _is_exact(energy) and posterior.is_normalised
-    passed = np.isfinite(_energies(_moved(bridge(energy, posterior), 1.0), particles.y)).all()
-    known = float(particles.log_evidence) if normalised and passed else None
+    known = None
+    if _is_exact(energy) and posterior.is_normalised:
+        early = _energies(_moved(bridge(energy, posterior), 1.0), particles.y)
+        known = float(particles.log_evidence) if np.isfinite(early).all() else None
     return SMCResult(posterior, np.asarray(particles.y), np.asarray(x), known, levels)
 
 
