@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from neb_ppl._noise import standard_normal
+from neb_ppl._precise import matmul
 from neb_ppl.energies.base import (
     CleanDraw,
     ConditionedEnergy,
@@ -247,7 +248,7 @@ def covariance_root(
     if y.size <= dense_size:
         eigenvalues, vectors = jnp.linalg.eigh(posterior_covariance(energy, y) / unit)
         root, clamped = _clamped_root(eigenvalues)
-        noise = _matmul(_matmul(z, vectors) * root, vectors.T)
+        noise = matmul(matmul(z, vectors) * root, vectors.T)
         return energy.sigma * noise, jnp.sum(clamped), jnp.min(eigenvalues)
     _, _, product = covariance_product(energy, y)
 
@@ -271,10 +272,6 @@ def covariance_product(
     unit = energy.sigma**2
     (phi, gradient), product = jax.linearize(jax.value_and_grad(energy), y)
     return phi, gradient, lambda v: unit * (v - unit * product(v)[1])
-
-
-def _matmul(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")
 
 
 def _clamped_root(eigenvalues: Array) -> tuple[Array, Array]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from neb_ppl._precise import matmul
 from neb_ppl.data.checks import check_data
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.types import Array, Float, PRNGKey
@@ -356,8 +357,7 @@ def _chi_matrix(x: Array, z: Array, block_size: int) -> Float[Array, "n m"]:
 
 @jax.jit
 def _chi_block(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    # HIGHEST: accelerators multiply float32 with ten-bit mantissas otherwise.
-    product = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
+    product = matmul(a, b.T)
     squared = jnp.sum(a**2, 1)[:, None] + jnp.sum(b**2, 1)[None, :] - 2 * product
     apart = squared > 0
     # The inner `where` keeps the gradient finite where the root has none.

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from neb_ppl._precise import matmul
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import SmoothedEnergy, check_event, check_sigma
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
@@ -112,7 +113,7 @@ class GaussianMixtureEnergy(SmoothedEnergy):
 
     def _components(self, y: Float[Array, " d"]) -> tuple[Array, Array]:
         """Log joint density of y and each component, and y in each component's eigenbasis."""
-        z = jnp.matmul(self.rows, y, precision="highest").reshape(self.means.shape)
+        z = matmul(self.rows, y).reshape(self.means.shape)
         z = z - self.turned_means
         smoothed = self.eigenvalues + self.sigma**2
         log_density = -0.5 * jnp.sum(z**2 / smoothed + jnp.log(2 * jnp.pi * smoothed), axis=1)

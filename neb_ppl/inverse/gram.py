@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from neb_ppl._precise import matmul
 from neb_ppl._pytree import is_constant, static, value
 from neb_ppl.estimators import lanczos
 from neb_ppl.types import Array, Float, Scalar
@@ -115,11 +116,11 @@ class DenseGram(_Diagonalised):
 
     def forward(self, r: Array) -> Array:
         """Product with the eigenvectors."""
-        return jnp.matmul(self.eigenvectors.T, jnp.ravel(r), precision="highest")
+        return matmul(self.eigenvectors.T, jnp.ravel(r))
 
     def backward(self, z: Array) -> Array:
         """Product with their transpose."""
-        return jnp.matmul(self.eigenvectors, z, precision="highest").reshape(self.shape)
+        return matmul(self.eigenvectors, z).reshape(self.shape)
 
 
 @value
@@ -163,7 +164,7 @@ class KrylovGram(Gram):
 
 def dense_gram(matrix: Float[Array, "m d"], shape: tuple[int, ...]) -> DenseGram:
     """The Gram matrix of a matrix, decomposed: m^3 once."""
-    eigenvalues, eigenvectors = jnp.linalg.eigh(jnp.matmul(matrix, matrix.T, precision="highest"))
+    eigenvalues, eigenvectors = jnp.linalg.eigh(matmul(matrix, matrix.T))
     return DenseGram(jnp.maximum(eigenvalues, 0.0), eigenvectors, shape)
 
 

@@ -1,11 +1,11 @@
 r"""Gaussian closures of :math:`p(o \mid y)`: `moment` and `isotropic`, with their Kalman jumps."""
 
-from functools import partial
 from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from neb_ppl._precise import matmul
 from neb_ppl._pytree import value
 from neb_ppl.energies.base import CleanDraw, SmoothedEnergy, check_event
 from neb_ppl.estimators import bayes_estimator, covariance_product, jump_noise
@@ -17,9 +17,6 @@ from neb_ppl.inverse.pairs import Explanation
 from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
 
 __all__ = ["IsotropicPosterior", "MomentPosterior", "in_noise_units"]
-
-
-_matmul = partial(jnp.matmul, precision="highest")
 
 
 class Closure(NamedTuple):
@@ -51,11 +48,11 @@ class Closure(NamedTuple):
 
     def solve(self, r: Array) -> Array:
         """``S^{-1} r``."""
-        return _matmul(self.eigenvectors, _matmul(self.eigenvectors.T, r) / self.eigenvalues)
+        return matmul(self.eigenvectors, matmul(self.eigenvectors.T, r) / self.eigenvalues)
 
     def correct(self, r: Array) -> Float[Array, " d"]:
         """Kalman's gain: ``C A^T S^{-1} r``."""
-        return _matmul(self.cross.T, self.solve(r))
+        return matmul(self.cross.T, self.solve(r))
 
 
 class NoiseUnits(NamedTuple):
@@ -104,7 +101,7 @@ class MomentPosterior(ForcedPosterior):
         # each other for ever on few cores (jaxlib 0.10).
         close = self.close(y + 0 * noise)
         error = jax.random.normal(key_data, close.residual.shape, y.dtype)
-        missing = close.residual - _matmul(close.jacobian, jnp.ravel(noise)) - error
+        missing = close.residual - matmul(close.jacobian, jnp.ravel(noise)) - error
         x = close.estimate + jnp.ravel(noise) + close.correct(missing)
         return CleanDraw(x.reshape(y.shape), num_clamped, lowest)
 
@@ -114,7 +111,7 @@ class MomentPosterior(ForcedPosterior):
         estimate = y - self.sigma**2 * gradient
         residual, jacobian = self._look(estimate)
         cross = jax.vmap(lambda row: jnp.ravel(product(row.reshape(y.shape))))(jacobian)
-        spread = _matmul(jacobian, cross.T)
+        spread = matmul(jacobian, cross.T)
         eigenvalues, eigenvectors = jnp.linalg.eigh(0.5 * (spread + spread.T))
         return Closure(
             phi,
@@ -134,7 +131,7 @@ class MomentPosterior(ForcedPosterior):
         misfit = jnp.vdot(close.residual, weighed)
         normaliser = jnp.sum(jnp.log(2 * jnp.pi * close.eigenvalues))
         phi = close.phi + 0.5 * (misfit + normaliser) + self.data.constant
-        force = close.gradient - _matmul(close.cross.T, weighed) / self.sigma**2
+        force = close.gradient - matmul(close.cross.T, weighed) / self.sigma**2
         return phi, force.reshape(y.shape)
 
     def explain(self) -> Explanation:
@@ -155,7 +152,7 @@ class MomentPosterior(ForcedPosterior):
         """Residual and Jacobian at the estimate, in units of the noise."""
         data = self.data
         if data.matrix is not None:
-            return data.value - _matmul(data.matrix, jnp.ravel(estimate)), data.matrix
+            return data.value - matmul(data.matrix, jnp.ravel(estimate)), data.matrix
 
         root = data.root
         assert root is not None

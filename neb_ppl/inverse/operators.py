@@ -13,6 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from neb_ppl._checks import as_floats, check_shape
+from neb_ppl._precise import matmul
 from neb_ppl._pytree import static, value
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.inverse.gram import (
@@ -306,7 +307,7 @@ class _Matrix(LinearOperator):
         return (self.entries.shape[0],)
 
     def apply(self, x: Event) -> Array:
-        return jnp.matmul(self.entries, jnp.ravel(x), precision="highest")
+        return matmul(self.entries, jnp.ravel(x))
 
     def matrix(self) -> Float[Array, "m d"]:
         return self.entries
