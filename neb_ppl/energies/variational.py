@@ -183,9 +183,11 @@ class VariationalEnergy(SmoothedEnergy):
         """The decoder's mean, in data units."""
         return self.scale.to_data(self._module().decode(z))
 
-    def renewed(self, rng_key: PRNGKey) -> "VariationalEnergy":
-        """The same energy with other points."""
-        points = jax.random.normal(rng_key, self.points.shape, self.points.dtype)
+    def renewed(self, rng_key: PRNGKey, num_points: int | None = None) -> "VariationalEnergy":
+        """The same energy over other points: as many, or `num_points`."""
+        count = len(self.points) if num_points is None else num_points
+        check_counts(num_points=count)
+        points = jax.random.normal(rng_key, (count, self.network.latent), self.points.dtype)
         return dataclasses.replace(self, points=points)  # pyright: ignore
 
     def _module(self):
@@ -214,7 +216,8 @@ def uvb(
         Of the smoothing noise, and of the decoder; in data units.
     network : VAE or LinearVAE, optional
     num_points : int
-        Over which the energy is a mean.
+        Over which the energy is a mean. Training with one is cheapest and learns the same weights;
+        ``energy.renewed(rng_key, 16)`` then walks on a better mean.
 
     References
     ----------
