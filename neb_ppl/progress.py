@@ -1,6 +1,7 @@
 """Progress bars, drawn by the host between compiled chunks."""
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,13 +13,19 @@ from tqdm.auto import tqdm
 __all__ = ["Interrupt", "chunks", "interruptible", "progress"]
 
 SECONDS_PER_CHUNK = 0.25
+SECONDS_PER_LINE = 10.0
 
 
 def progress(total: int, description: str, *, show: bool, unit: str = "it") -> Any:
-    """A tqdm bar, silent when `show` is false. Drawing it cannot touch a random number."""
+    """A tqdm bar, silent when `show` is false. Drawing it cannot touch a random number.
+
+    Into a file it is drawn every ten seconds, where a terminal or notebook has ten a second.
+    """
+    seen = "ipykernel" in sys.modules or getattr(sys.stderr, "isatty", bool)()
     return tqdm(
-        total=total, desc=description, unit=unit, disable=not show, leave=False, dynamic_ncols=True
-    )
+        total=total, desc=description, unit=unit, disable=not show, leave=False,
+        dynamic_ncols=True, mininterval=0.1 if seen else SECONDS_PER_LINE,
+    )  # fmt: skip
 
 
 def chunks(total: int, limit: int) -> Iterator[tuple[int, int]]:

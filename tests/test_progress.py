@@ -1,10 +1,10 @@
-"""Ctrl-C reaches every loop that is under way."""
+"""Ctrl-C reaches every loop that is under way; bars are seen, and fill no file."""
 
 import signal
 
 import pytest
 
-from neb_ppl.progress import interruptible
+from neb_ppl.progress import interruptible, progress
 
 
 def test_one_press_ends_the_inner_loop_and_the_outer():
@@ -23,3 +23,10 @@ def test_a_second_press_raises():
         assert interrupt.requested
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_bar_in_a_file_is_drawn_seldom(capsys):
+    with progress(5_000, "walking", show=True) as bar:
+        for _ in range(5_000):
+            bar.update(1)
+    assert 1 <= capsys.readouterr().err.count("walking") <= 2
