@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from neb_ppl._checks import check_counts, check_key
-from neb_ppl.energies.base import SmoothedScore
+from neb_ppl.energies.base import ConditionedEnergy, SmoothedScore
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.estimators import Jump
 from neb_ppl.progress import chunks, interruptible, progress
@@ -312,7 +312,8 @@ def as_pytree(model: Any) -> Any:
 def describe(model: Any, walk: Walk, jump: Jump | None) -> dict[str, Any]:
     """What an analyst wants to know of the draws a year from now."""
     known = {}
-    if isinstance(model, SmoothedScore) and not model.is_exact:
+    of_data = isinstance(model, SmoothedScore) and not isinstance(model, ConditionedEnergy)
+    if of_data and not model.is_exact:
         energies = getattr(model, "data_energy", None)
         seen = energies is not None and bool(jnp.isfinite(energies).all())
         known = {"data_energy": np.asarray(energies).tolist() if seen else None}

@@ -57,6 +57,13 @@ def test_mean_spread_and_intervals(solved):
     assert solved.diagnose().ok
 
 
+def test_a_posterior_is_not_compared_with_data(solved):
+    """Energies of data + noise say nothing of it, so none are asked for."""
+    assert "reference" not in str(solved.diagnose())
+    with pytest.raises(InvalidArgumentError, match=r"got PosteriorResult.*\.diagnose\(\)"):
+        neb.diagnostics.diagnose(solved)
+
+
 def test_longer(solved):
     """The same chains go on: their draws stay, and the spread is still right."""
     longer = solved.extend(jax.random.key(9), 32, progress_bar=False)
