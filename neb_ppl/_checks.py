@@ -13,6 +13,7 @@ from neb_ppl.types import Array
 
 __all__ = [
     "as_floats",
+    "as_numbers",
     "check_counts",
     "check_key",
     "check_shape",
@@ -62,8 +63,13 @@ def as_floats(name: str, numbers: Any, dtype: Any = None) -> Array:
     """An array of floats in JAX's default precision, or another."""
     if isinstance(numbers, Tracer):
         return numbers if dtype is None else numbers.astype(dtype)
+    return jnp.asarray(as_numbers(name, numbers), dtype or jnp.result_type(float))
+
+
+def as_numbers(name: str, numbers: Any) -> np.ndarray:
+    """The same in NumPy, which under jit does not trace what is known."""
     try:
-        return jnp.asarray(np.asarray(numbers, np.float64), dtype or jnp.result_type(float))
+        return np.asarray(numbers, np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(
             f"{name} must be numbers, as one array; got {type(numbers).__name__}: {error}."

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neb_ppl._checks import as_floats, check_shape
+from neb_ppl._checks import as_floats, as_numbers, check_shape
 from neb_ppl._pytree import static, value
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.inverse.gram import DiagonalGram, FourierGram, Gram
@@ -129,7 +129,7 @@ def projections(angles: ArrayLike, event_shape: tuple[int, int]) -> LinearOperat
 
 
 def _check_keep(keep: ArrayLike) -> np.ndarray:
-    keep = np.asarray(as_floats("keep", keep))
+    keep = as_numbers("keep", keep)
     if keep.ndim == 0 or not np.isin(keep, (0, 1)).all():
         found = f"values from {keep.min():g} to {keep.max():g}" if keep.ndim else "one number"
         raise InvalidArgumentError(

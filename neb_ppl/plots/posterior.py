@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from neb_ppl._checks import as_floats
+from neb_ppl._checks import as_numbers
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.inverse import PosteriorResult
 from neb_ppl.plots._style import restrain
@@ -107,7 +107,7 @@ def _grid(columns: list) -> Figure:
 
 
 def _images(name: str, array: ArrayLike) -> np.ndarray:
-    images = np.asarray(as_floats(name, array), np.float64)
+    images = as_numbers(name, array)
     images = images[None] if images.ndim == 2 else images
     if images.ndim != 3 or images.size == 0:
         raise EventShapeError(

@@ -148,6 +148,8 @@ def test_a_mask_takes_whole_events_and_other_masks_compile_nothing(compilations)
 def test_zeros_and_ones_are_a_mask(kind):
     np.testing.assert_array_equal(mask(KEEP.astype(kind)).index, mask(KEEP).index)
     np.testing.assert_array_equal(fourier(KEEP.astype(kind)).index, fourier(KEEP).index)
+    under_jit = jax.jit(lambda x: mask(KEEP.astype(kind))(x))
+    np.testing.assert_array_equal(under_jit(jnp.ones(SHAPE)), np.ones(KEEP.sum()))
 
 
 def test_a_blur_width_may_be_differentiated():
