@@ -18,6 +18,7 @@ __all__ = [
     "check_key",
     "check_shape",
     "check_share",
+    "check_untraced",
     "least_draws",
 ]
 
@@ -27,6 +28,17 @@ def check_key(rng_key: object) -> None:
     if not isinstance(rng_key, jax.Array):
         raise InvalidArgumentError(
             f"rng_key must be a key, such as jax.random.key(0); got {rng_key!r}."
+        )
+
+
+def check_untraced(name: str, *arguments: Any) -> None:
+    """Refuse jit, vmap and grad around what drives compiled programs of its own."""
+    # Under jit a new array is traced, though every argument be known.
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((jnp.zeros(()), arguments))):
+        raise InvalidArgumentError(
+            f"{name} was called inside jax.jit, vmap or grad; expected a call outside: it drives "
+            "compiled programs of its own and looks at numbers between them. Call it in a loop of "
+            "Python: more keys, and data of the same shapes, compile nothing anew."
         )
 
 

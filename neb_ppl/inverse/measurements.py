@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neb_ppl._checks import check_counts, check_key
+from neb_ppl._checks import check_counts, check_key, check_untraced
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import (
     CleanDraw,
@@ -236,6 +236,7 @@ def once_at_a_time(
 
     Source: Saremi, Park and Bach, "Chain of log-concave Markov chains" (2023).
     """
+    check_untraced("once_at_a_time", rng_key, family, sigma, posterior)
     check_key(rng_key)
     check_counts(num_measurements=num_measurements, num_draws=num_draws, num_steps=num_steps)
     levels, sigma = _levels(family, posterior), check_sigma(sigma)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neb_ppl._checks import check_counts, check_key
+from neb_ppl._checks import check_counts, check_key, check_untraced
 from neb_ppl.energies.base import ConditionedEnergy, SmoothedScore
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.estimators import Jump
@@ -91,6 +91,7 @@ def sample(
     until then with ``is_complete=False``. Cost: ``num_chains * (num_warmup + num_samples *
     steps_per_jump)`` kernel steps; memory: the draws, and one chunk of at most 64 MiB.
     """
+    check_untraced("sample", rng_key, model, walk, initial)
     check_counts(num_samples=num_samples)
     if steps_per_jump is not None:
         check_counts(steps_per_jump=steps_per_jump)

@@ -15,6 +15,7 @@ from neb_ppl.inverse import (
     gaussian,
     identity,
     likelihood,
+    once_at_a_time,
     poisson,
     posterior_energy,
     posterior_result,
@@ -97,6 +98,25 @@ def test_closures_on_the_smoothed_posterior(closure):
         truth = float(jax.vmap(function)(exact).mean())
         assert found.lower < truth < found.upper
         assert found.lower < found.estimate < found.upper
+
+
+@pytest.mark.parametrize(
+    "call, argument",
+    [
+        (lambda key: solve(key, PRIOR, OBSERVATION), jax.random.key(0)),
+        (lambda o: solve(jax.random.key(0), PRIOR, OBSERVATION.with_value(o)), jnp.zeros(2)),
+        (lambda x: neb.sample(jax.random.key(0), PRIOR, neb.ULA(), x, num_samples=1), jnp.zeros(D)),
+        (lambda key: smc(key, PRIOR, OBSERVATION), jax.random.key(0)),
+        (lambda key: once_at_a_time(key, PRIOR, 1.0, 2, 3), jax.random.key(0)),
+    ],
+)
+def test_not_inside_transformations(call, argument):
+    """Neither with a traced argument, nor with known ones where everything is traced."""
+    arguments = jnp.stack([argument, argument])
+    with pytest.raises(InvalidArgumentError, match="inside jax.jit"):
+        jax.vmap(call)(arguments)
+    with pytest.raises(InvalidArgumentError, match="loop of Python"):
+        jax.jit(lambda: call(argument))()
 
 
 def test_brackets_of_a_split_have_no_upper_bound(solved):
