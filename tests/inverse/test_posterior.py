@@ -31,6 +31,7 @@ from neb_ppl.inverse import (
 D = 4
 PRIOR = mixture(D, 0.2)
 LOOK = from_matrix(np.eye(D)[:2])
+RANDOM = np.random.default_rng(0).normal(size=(3, D)) / 3
 OBSERVATION = gaussian(LOOK, [0.1, 0.2], 0.4)
 CLOSURES = ("split", "moment", "isotropic", "plugin", "inflated", "direct", "monte_carlo")
 
@@ -144,6 +145,24 @@ def test_the_noise_scale_of_a_split_may_be_latent():
     numeric = (energy(0.41) - energy(0.39)) / 0.02
     assert float(jax.grad(energy)(0.4)) == pytest.approx(float(numeric), rel=1e-2)
     assert jnp.isnan(jax.jit(energy)(0.15))
+
+
+@pytest.mark.parametrize("matrix", [np.eye(3, D), RANDOM], ids=["repeated", "distinct"])
+def test_the_entries_of_a_matrix_may_be_latent(matrix):
+    """Derivatives in the entries, and in y twice, by a dense covariance; singular values may
+    agree."""
+    o, y = jnp.linspace(-0.3, 0.4, len(matrix)), jnp.linspace(-0.5, 0.5, D)
+
+    def energy(matrix, y):
+        return posterior_energy(PRIOR, gaussian(from_matrix(matrix), o, 0.5), "split")(y)
+
+    def dense(matrix, y):
+        covariance = 0.25 * jnp.eye(len(matrix)) - PRIOR.sigma**2 * matrix @ matrix.T
+        return PRIOR(y) - jax.scipy.stats.multivariate_normal.logpdf(o, matrix @ y, covariance)
+
+    for derivative in (jax.grad, jax.jacfwd, lambda f: jax.hessian(f, argnums=1)):
+        found, wanted = (jax.jit(derivative(f))(jnp.asarray(matrix), y) for f in (energy, dense))
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_latents_need_a_determinant():
