@@ -1,5 +1,6 @@
 """The posterior as a value: what is chosen, said, refused, and never compiled twice."""
 
+import dataclasses
 import warnings
 
 import jax
@@ -9,19 +10,23 @@ import pytest
 from gates.oracles import mixture
 
 import neb_ppl as neb
+from neb_ppl.energies.scale import DataScale
 from neb_ppl.errors import (
     ApproximationWarning,
+    DataRangeWarning,
     EventShapeError,
     InvalidArgumentError,
     NotAnEnergyError,
 )
 from neb_ppl.inverse import (
     bernoulli,
+    blur,
     downsample,
     from_matrix,
     gaussian,
     identity,
     laplace,
+    mask,
     poisson,
     posterior_energy,
     student_t,
@@ -31,6 +36,7 @@ from neb_ppl.inverse import (
 D = 4
 PRIOR = mixture(D, 0.2)
 LOOK = from_matrix(np.eye(D)[:2])
+SMALL = neb.MLP(hidden=8, blocks=1)
 RANDOM = np.random.default_rng(0).normal(size=(3, D)) / 3
 OBSERVATION = gaussian(LOOK, [0.1, 0.2], 0.4)
 CLOSURES = ("split", "moment", "isotropic", "plugin", "inflated", "direct", "monte_carlo")
@@ -92,6 +98,41 @@ def test_a_range_of_levels_gives_the_best_below_the_bound():
     noiseless = gaussian(LOOK, [0.1, 0.2], 0.01)
     with pytest.warns(ApproximationWarning, match="below 0.01"):
         assert float(posterior_energy(energy, noiseless).sigma) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("noise", [0.15, 10.0, "correlated", "each"])
+@pytest.mark.parametrize(
+    "look",
+    [
+        identity((64,)),
+        mask(np.arange(64) % 9 < 1),
+        blur(np.ones(5) / 5, (64,)),
+        from_matrix(np.ones((1, 64))),
+    ],
+)
+def test_data_in_other_units_are_told(look, noise):
+    """Bytes for a prior of 0 to 1; the whitest and the blackest events, and noise, are not."""
+    scale = DataScale(*map(jnp.asarray, (0.3, 0.3, 0.0, 1.0)))
+    prior = dataclasses.replace(
+        neb.deen(jax.random.key(0), (64,), 0.01, network=SMALL), scale=scale
+    )
+    size = look.out_size
+    settings = {
+        "correlated": {"noise_covariance": 0.02 * (np.eye(size) + np.ones((size, size)))},
+        "each": {"noise_scale": np.linspace(0.1, 0.2, size)},
+    }.get(noise, {"noise_scale": noise})
+
+    def given(x):
+        blank = gaussian(look, jnp.zeros(look.out_shape), **settings)
+        return blank.with_value(blank.simulate(jax.random.key(1), x))
+
+    digit = jnp.asarray(np.random.default_rng(0).random(64) ** 2)
+    for x in (digit, jnp.zeros(64), jnp.ones(64)):
+        posterior_energy(prior, given(x))
+    with pytest.warns(DataRangeWarning, match="divided by 255"):
+        posterior_energy(prior, given(255 * digit))
+    untrained = neb.deen(jax.random.key(0), (64,), 0.01, network=SMALL)
+    posterior_energy(untrained, given(255 * digit))
 
 
 def test_bounds_on_sigma():
