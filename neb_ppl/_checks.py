@@ -13,10 +13,12 @@ from neb_ppl.types import Array
 
 __all__ = [
     "as_floats",
+    "as_numbers",
     "check_counts",
     "check_key",
     "check_shape",
     "check_share",
+    "check_untraced",
     "least_draws",
 ]
 
@@ -26,6 +28,17 @@ def check_key(rng_key: object) -> None:
     if not isinstance(rng_key, jax.Array):
         raise InvalidArgumentError(
             f"rng_key must be a key, such as jax.random.key(0); got {rng_key!r}."
+        )
+
+
+def check_untraced(name: str, *arguments: Any) -> None:
+    """Refuse jit, vmap and grad around what drives compiled programs of its own."""
+    # Under jit a new array is traced, though every argument be known.
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((jnp.zeros(()), arguments))):
+        raise InvalidArgumentError(
+            f"{name} was called inside jax.jit, vmap or grad; expected a call outside: it drives "
+            "compiled programs of its own and looks at numbers between them. Call it in a loop of "
+            "Python: more keys, and data of the same shapes, compile nothing anew."
         )
 
 
@@ -62,8 +75,13 @@ def as_floats(name: str, numbers: Any, dtype: Any = None) -> Array:
     """An array of floats in JAX's default precision, or another."""
     if isinstance(numbers, Tracer):
         return numbers if dtype is None else numbers.astype(dtype)
+    return jnp.asarray(as_numbers(name, numbers), dtype or jnp.result_type(float))
+
+
+def as_numbers(name: str, numbers: Any) -> np.ndarray:
+    """The same in NumPy, which under jit does not trace what is known."""
     try:
-        return jnp.asarray(np.asarray(numbers, np.float64), dtype or jnp.result_type(float))
+        return np.asarray(numbers, np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(
             f"{name} must be numbers, as one array; got {type(numbers).__name__}: {error}."

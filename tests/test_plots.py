@@ -1,6 +1,7 @@
 """Pictures hold what they were given, and draw without pyplot's global state."""
 
 import io
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from neb_ppl import plots
 from neb_ppl.diagnostics import class_mixing, coverage, judge_ranks, tarp
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.inverse import PosteriorResult
 from neb_ppl.plots.walks import _rank_shares
 from neb_ppl.sampling import SampleResult
 from neb_ppl.training import History
@@ -143,6 +145,21 @@ def test_histograms_hold_every_rank():
         assert heights[-1] == pytest.approx((ranks >= 95).mean() * 20)
 
 
+@pytest.mark.parametrize("wrong", ["ranks", None, [1, 2], np.zeros((30, 2))])
+@pytest.mark.parametrize(
+    ("draw", "wanted"),
+    [
+        (plots.rank_ecdf, "calibration must be a Calibration"),
+        (plots.rank_histogram, "calibration must be a Calibration"),
+        (plots.coverage_curve, "methods must be a Coverage"),
+        (plots.tarp_curve, "methods must be a Tarp"),
+    ],
+)
+def test_pictures_of_something_else(draw, wanted, wrong):
+    with pytest.raises(InvalidArgumentError, match=f"{wanted}.*got {type(wrong).__name__}"):
+        draw(wrong)
+
+
 def of_methods():
     random = np.random.default_rng(0)
     truth, noise = random.normal(size=(100, 2)), random.normal(size=(100, 99, 2))
@@ -176,8 +193,8 @@ def test_tarp_shows_its_p_values():
     expected = curves["narrow"].coverage - curves["narrow"].credibility
     assert np.allclose(difference.get_ydata(), expected)
     drawn(plots.tarp_curve(curves["exact"]))
-    with pytest.raises(InvalidArgumentError, match="methods must be a Tarp"):
-        plots.tarp_curve(list(curves.values()))
+    with pytest.raises(InvalidArgumentError, match="a dict of 3, among them Calibration"):
+        plots.tarp_curve(curves | {"other": calibration(1)})
 
 
 def test_maps_of_a_posterior():
@@ -200,8 +217,25 @@ def test_maps_of_a_posterior():
     assert sum(bool(axis.images) for axis in single.axes) == 5
 
 
+def test_maps_of_a_result():
+    draws = np.random.default_rng(0).normal(size=(2, 30, 4, 6))
+    of_draws = SimpleNamespace(mean_is_exact=False)
+    result = PosteriorResult(of_draws, None, draws, np.arange(30), 0, 0.0)
+    figure = drawn(plots.posterior_maps(draws[0, 0], None, result, level=0.8))
+    _, mean, sd, _, width = (axis.images[0].get_array() for axis in figure.axes if axis.images)
+    lower, upper = result.interval(0.8)
+    for shown, wanted in ((mean, result.mean), (sd, result.sd), (width, upper - lower)):
+        np.testing.assert_allclose(shown, wanted, rtol=1e-5, atol=1e-6)
+    with pytest.raises(InvalidArgumentError, match="got PosteriorResult beside sd"):
+        plots.posterior_maps(draws[0, 0], None, result, draws[0, 0])
+
+
 def test_maps_that_do_not_fit():
     image = np.zeros((4, 4))
+    with pytest.raises(InvalidArgumentError, match="truth must be numbers.*got str"):
+        plots.posterior_maps("digits", None, image, image, image, image)
+    with pytest.raises(InvalidArgumentError, match="got ndarray beside sd and upper"):
+        plots.posterior_maps(image, None, image, image, None, image)
     with pytest.raises(EventShapeError, match="sd must have the shape of truth"):
         plots.posterior_maps(image, None, image, image[:2], image, image)
     with pytest.raises(EventShapeError, match=r"truth must have shape \(height, width\)"):

@@ -1,9 +1,10 @@
 """Draws and truths, any pytrees of arrays, as checked matrices: one column for each number."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from neb_ppl.errors import EventShapeError, NonFiniteDataError
+from neb_ppl.errors import EventShapeError, InvalidArgumentError, NonFiniteDataError
 from neb_ppl.types import PyTree
 
 __all__ = ["check_finite", "flatten", "number_names", "paired"]
@@ -57,7 +58,9 @@ def paired(draws: PyTree, truth: PyTree, *, simulations: bool) -> tuple[np.ndarr
 
 
 def check_finite(name: str, values: np.ndarray) -> None:
-    """No NaN and no infinity; they are counted."""
+    """Numbers, of them no NaN and no infinity, which are counted."""
+    if not (jnp.issubdtype(values.dtype, jnp.number) or values.dtype == bool):
+        raise InvalidArgumentError(f"{name} must hold numbers; got dtype {values.dtype}.")
     count = values.size - int(np.isfinite(values).sum())
     if count:
         raise NonFiniteDataError(

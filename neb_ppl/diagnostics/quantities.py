@@ -61,6 +61,10 @@ def _mapped(function: Callable, default: str) -> Evaluator:
 
     def evaluator(theta: PyTree, data: PyTree) -> Columns:
         values = mapped(theta, data)
+        if not jax.tree.leaves(values):
+            raise InvalidArgumentError(
+                f"{default} must be a number, an array or a dict of them; got {values!r}."
+            )
         return number_names(values, 1, default), flatten(values, 1)
 
     return evaluator

@@ -17,6 +17,13 @@ from neb_ppl.types import PRNGKey, PyTree
 
 __all__ = ["calibrate"]
 
+FORMS = {
+    "simulate": "rng_key -> (truth, data)",
+    "infer": "(rng_key, data) -> draws",
+    "quantities": "(theta, data) -> numbers",
+    "log_likelihood": "(theta, data) -> number",
+}
+
 
 def calibrate(
     rng_key: PRNGKey,
@@ -80,7 +87,8 @@ def calibrate(
     Raises
     ------
     InvalidArgumentError
-        Too few simulations or draws; quantities that are NaN.
+        No functions, or a simulation that is no pair; too few simulations or draws; quantities that
+        are NaN.
     EventShapeError, NonFiniteDataError
         Draws that do not fit the truth, or are not finite. A note says which simulation.
     KeyboardInterrupt
@@ -101,6 +109,9 @@ def calibrate(
         raise InvalidArgumentError(
             f"num_simulations must be at least {MIN_SIMULATIONS}; got {num_simulations}."
         )
+    _check_functions(simulate=simulate, infer=infer)
+    optional = {"quantities": quantities, "log_likelihood": log_likelihood}
+    _check_functions(**{name: given for name, given in optional.items() if given is not None})
     measured = evaluators(quantities, log_likelihood)
 
     def simulation(i: int) -> _Simulation:
@@ -110,6 +121,14 @@ def calibrate(
     if len(done) < MIN_SIMULATIONS:
         raise KeyboardInterrupt(f"after {len(done)} simulations; {MIN_SIMULATIONS} can be judged")
     return _gathered(done, alpha, keep, len(done) == num_simulations)
+
+
+def _check_functions(**functions: Any) -> None:
+    for name, function in functions.items():
+        if not callable(function):
+            raise InvalidArgumentError(
+                f"{name} must be a function {FORMS[name]}; got {type(function).__name__}."
+            )
 
 
 class _Simulation(NamedTuple):
@@ -154,7 +173,11 @@ def _simulation(
     rng_key: PRNGKey, simulate: Callable, infer: Callable, measured: list[Evaluator]
 ) -> _Simulation:
     key_simulate, key_infer, key_ties = jax.random.split(rng_key, 3)
-    truth, data = simulate(key_simulate)
+    pair = simulate(key_simulate)
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        found = f"{len(pair)} of them" if isinstance(pair, tuple | list) else type(pair).__name__
+        raise InvalidArgumentError(f"simulate must return a pair (truth, data); got {found}.")
+    truth, data = pair
     draws = infer(key_infer, data)
     num_draws = len(paired(draws, truth, simulations=False)[0])
     names, values = evaluate(measured, truth, draws, data)

@@ -108,8 +108,9 @@ class FourierGram(_Diagonalised):
 
 @value
 class DenseGram(_Diagonalised):
-    """A matrix, decomposed."""
+    """A matrix, decomposed. Eigenvectors of equal eigenvalues have no derivative: none is taken."""
 
+    matrix: Float[Array, "m m"]
     eigenvalues: Float[Array, " m"]
     eigenvectors: Float[Array, "m m"]
     shape: tuple[int, ...] = static()
@@ -121,6 +122,19 @@ class DenseGram(_Diagonalised):
     def backward(self, z: Array) -> Array:
         """Product with their transpose."""
         return matmul(self.eigenvectors, z).reshape(self.shape)
+
+    def solve(self, c0: Any, c1: Any, r: Array) -> Array:
+        """By division in the eigenbasis; derivatives are those of the equations, by the matrix."""
+        divide = super().solve
+
+        def product(v: Array) -> Array:
+            return c0 * v + c1 * matmul(self.matrix, jnp.ravel(v)).reshape(self.shape)
+
+        return jax.lax.custom_linear_solve(
+            product, r, lambda _, r: divide(c0, c1, r), symmetric=True
+        )
+
+    quadratic = Gram.quadratic
 
 
 @value
@@ -163,9 +177,14 @@ class KrylovGram(Gram):
 
 
 def dense_gram(matrix: Float[Array, "m d"], shape: tuple[int, ...]) -> DenseGram:
-    """The Gram matrix of a matrix, decomposed: m^3 once."""
-    eigenvalues, eigenvectors = jnp.linalg.eigh(matmul(matrix, matrix.T))
-    return DenseGram(jnp.maximum(eigenvalues, 0.0), eigenvectors, shape)
+    """The Gram matrix of a matrix, decomposed: m^3 once.
+
+    Where its eigenvalues agree, second derivatives of `log_determinant` in its entries are NaN.
+    """
+    gram = matmul(matrix, matrix.T)
+    eigenvalues, eigenvectors = jnp.linalg.eigh(gram)
+    eigenvectors = jax.lax.stop_gradient(eigenvectors)
+    return DenseGram(gram, jnp.maximum(eigenvalues, 0.0), eigenvectors, shape)
 
 
 def largest_eigenvalue(

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neb_ppl._checks import as_floats, check_shape
+from neb_ppl._checks import as_floats, as_numbers, check_shape
 from neb_ppl._pytree import static, value
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.inverse.gram import DiagonalGram, FourierGram, Gram
@@ -22,14 +22,14 @@ def mask(keep: ArrayLike) -> LinearOperator:
     Parameters
     ----------
     keep : bool array, shape ``(*event,)``
-        True where it is seen. The output is flat, ``(m,)``; an observation may be given as it is
-        or as a whole event, of which the rest is ignored. Another mask that keeps as many compiles
-        nothing.
+        True (or 1) where it is seen, False (or 0) where not; never indices. The output is flat,
+        ``(m,)``; an observation may be given as it is or as a whole event, of which the rest is
+        ignored. Another mask that keeps as many compiles nothing.
 
     Raises
     ------
     InvalidArgumentError
-        Not boolean, or nothing is seen.
+        Anything else than these, such as indices; or nothing is seen.
     """
     keep = _check_keep(keep)
     return _Mask(jnp.asarray(np.flatnonzero(keep)), check_shape(keep.shape))
@@ -94,8 +94,9 @@ def fourier(keep: ArrayLike) -> LinearOperator:
     Parameters
     ----------
     keep : bool array, shape ``(*event,)``
-        On the grid of `numpy.fft.fftn` (orthonormal). A frequency and its mirror image say the
-        same of a real event: where both are kept, one is left out.
+        True (or 1) where a coefficient is seen, on the grid of `numpy.fft.fftn` (orthonormal). A
+        frequency and its mirror image say the same of a real event: where both are kept, one is
+        left out.
 
     Raises
     ------
@@ -128,13 +129,19 @@ def projections(angles: ArrayLike, event_shape: tuple[int, int]) -> LinearOperat
 
 
 def _check_keep(keep: ArrayLike) -> np.ndarray:
-    keep = np.asarray(keep)
-    if keep.dtype != bool or not keep.any():
+    keep = as_numbers("keep", keep)
+    if keep.ndim == 0 or not np.isin(keep, (0, 1)).all():
+        found = f"values from {keep.min():g} to {keep.max():g}" if keep.ndim else "one number"
         raise InvalidArgumentError(
-            f"keep must be a boolean array with at least one True; got {keep.dtype} with "
-            f"{int(np.count_nonzero(keep))} entries kept."
+            "keep must have the event's shape, True (1) where it is seen and False (0) where not; "
+            f"got {found}. With indices: keep = np.zeros(event_shape, bool); "
+            "keep.flat[indices] = True."
         )
-    return keep
+    if not keep.any():
+        raise InvalidArgumentError(
+            f"keep must hold at least one True; got 0 of {keep.size} entries kept."
+        )
+    return keep.astype(bool)
 
 
 @value

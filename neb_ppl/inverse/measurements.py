@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neb_ppl._checks import check_counts, check_key
+from neb_ppl._checks import check_counts, check_key, check_untraced
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import (
     CleanDraw,
@@ -46,11 +46,6 @@ class Levels:
     family: Any
     posterior: PosteriorEnergy | None
 
-    @property
-    def force_is_gradient(self) -> bool:
-        """As of the posterior."""
-        return getattr(self.posterior, "force_is_gradient", True)
-
     def at(self, sigma: float | Array) -> SmoothedEnergy:
         """At one level."""
         prior = self.family.at(sigma)
@@ -61,8 +56,19 @@ class Levels:
         return dataclasses.replace(self.posterior, prior=prior)  # pyright: ignore
 
 
+class OnLevels(SmoothedEnergy):
+    """What energies made of a posterior's levels have in common."""
+
+    levels: Levels
+
+    @property
+    def force_is_gradient(self) -> bool:
+        """As of the posterior."""
+        return getattr(self.levels.posterior, "force_is_gradient", True)
+
+
 @value
-class MeasurementsEnergy(ConditionedEnergy):
+class MeasurementsEnergy(OnLevels, ConditionedEnergy):
     r"""Energy of m measurements together, events of shape ``(m, *event)``.
 
     .. math:: \phi(y_1, \ldots, y_m) = \phi_{\sigma/\sqrt m}(\bar y)
@@ -79,11 +85,6 @@ class MeasurementsEnergy(ConditionedEnergy):
     def event_shape(self) -> tuple[int, ...]:  # pyright: ignore
         """``(m, *event)``."""
         return (self.num_measurements, *self.mean_energy.event_shape)  # pyright: ignore
-
-    @property
-    def force_is_gradient(self) -> bool:
-        """As of the posterior."""
-        return self.levels.force_is_gradient
 
     @property
     def mean_energy(self) -> SmoothedEnergy:
@@ -111,7 +112,7 @@ class MeasurementsEnergy(ConditionedEnergy):
 
 
 @value
-class NextMeasurementEnergy(SmoothedEnergy):
+class NextMeasurementEnergy(OnLevels):
     r"""Energy of the k-th measurement given the mean of those before it.
 
     .. math:: \phi(y \mid \bar y_{k-1}) = \phi_{\sigma/\sqrt k}(\bar y_k)
@@ -129,11 +130,6 @@ class NextMeasurementEnergy(SmoothedEnergy):
     def event_shape(self) -> tuple[int, ...]:  # pyright: ignore
         """One measurement."""
         return self.before.shape
-
-    @property
-    def force_is_gradient(self) -> bool:
-        """As of the posterior."""
-        return self.levels.force_is_gradient
 
     def mean_with(self, y: Event) -> Event:
         """Mean of all k."""
@@ -240,6 +236,7 @@ def once_at_a_time(
 
     Source: Saremi, Park and Bach, "Chain of log-concave Markov chains" (2023).
     """
+    check_untraced("once_at_a_time", rng_key, family, sigma, posterior)
     check_key(rng_key)
     check_counts(num_measurements=num_measurements, num_draws=num_draws, num_steps=num_steps)
     levels, sigma = _levels(family, posterior), check_sigma(sigma)

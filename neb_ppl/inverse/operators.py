@@ -288,8 +288,9 @@ class _Weighted(LinearOperator):
         if isinstance(inner, DiagonalGram) or (scalar and isinstance(inner, FourierGram)):
             return type(inner)(self.weights**2 * inner.eigenvalues)
         if scalar and isinstance(inner, DenseGram):
+            gain = self.weights**2
             return DenseGram(
-                self.weights**2 * inner.eigenvalues, inner.eigenvectors, self.out_shape
+                gain * inner.matrix, gain * inner.eigenvalues, inner.eigenvectors, self.out_shape
             )
         return super().gram()
 

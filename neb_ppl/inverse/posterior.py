@@ -11,8 +11,10 @@ from jax.core import Tracer
 from neb_ppl._checks import check_counts
 from neb_ppl.energies import GaussianMixtureEnergy, NoiseConditionalEnergy
 from neb_ppl.energies.base import SmoothedEnergy, check_sigma
+from neb_ppl.energies.scale import DataScale
 from neb_ppl.errors import (
     ApproximationWarning,
+    DataRangeWarning,
     EventShapeError,
     InvalidArgumentError,
     NotAnEnergyError,
@@ -53,6 +55,7 @@ SHARE_OF_BOUND = 0.9
 LARGEST_SHARE = 0.99
 MANY_POINTS, FEW_POINTS = 512, 16
 ORTHOGONALITY = 1e-5
+FAR = 5
 
 
 def posterior_energy(
@@ -113,6 +116,13 @@ def posterior_energy(
     InvalidArgumentError
         sigma above the bound of `split`, and other closures that do not fit the observation.
 
+    Warns
+    -----
+    ApproximationWarning
+        Where ``"auto"`` is not exact.
+    DataRangeWarning
+        Linear-Gaussian data 5 times as far off as events in the training data's range can give.
+
     References
     ----------
     Split: section on inverse problems of the documentation. Moment: Boys et al. (2023), Rozet et
@@ -127,6 +137,8 @@ def posterior_energy(
     bound = split_bound(observation) if white is None else white.bound()
     prior = one_level(energy, bound, sigma)
     _check_fit(prior, observation)
+    if white is not None:
+        _warn_of_units(prior, observation, white)
     if closure == "auto":
         closure = _choose(prior, observation, bound)
     if recalibration is not None:
@@ -238,6 +250,32 @@ def _check_fit(prior: SmoothedEnergy, observation: Observation) -> None:
             f"operator gives shape {seen.shape} for events {shape}; value has shape "
             f"{observation.value.shape}."
         )
+
+
+def _warn_of_units(prior: SmoothedEnergy, observation: Observation, white: Whitened) -> None:
+    """Data that no event near the training data's range gives, such as bytes for a prior of 0..1.
+
+    Of such events ``|o - A shift|`` is at most ``||A|| |x - shift|``, and the noise.
+    """
+    scale = getattr(prior, "scale", None)
+    if not isinstance(scale, DataScale):
+        return
+    operator, o = white.operator, white.value
+    seen = jnp.linalg.norm(jnp.ravel(o - operator(jnp.full(operator.in_shape, scale.shift))))
+    reach = jnp.maximum(scale.high - scale.shift, scale.shift - scale.low)
+    signal = jnp.sqrt(white.gram.norm() * operator.in_size) * reach
+    ratio = seen / (signal + jnp.sqrt(jnp.sum(jnp.broadcast_to(white.c0, o.shape))))
+    if isinstance(ratio, Tracer) or not ratio > FAR:  # NaN before training
+        return
+    value = observation.value
+    warnings.warn(
+        f"value, from {float(value.min()):.4g} to {float(value.max()):.4g}, is {float(ratio):.3g} "
+        f"times as far off as events in the training data's range, [{float(scale.low):.4g}, "
+        f"{float(scale.high):.4g}], can give through this operator with this noise. Is it in other "
+        "units? Bytes are divided by 255, and their noise_scale too.",
+        DataRangeWarning,
+        stacklevel=3,
+    )
 
 
 def _choose(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from blackjax.smc.ess import ess
 from blackjax.smc.resampling import systematic
 
-from neb_ppl._checks import check_counts, check_key, check_share
+from neb_ppl._checks import check_counts, check_key, check_share, check_untraced
 from neb_ppl.energies import NoiseConditionalEnergy
 from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.errors import WalkError
@@ -140,6 +140,7 @@ def smc(
 
     Source: Del Moral, Doucet and Jasra (2006).
     """
+    check_untraced("smc", rng_key, energy, observation)
     check_key(rng_key)
     check_counts(num_particles=num_particles, num_moves=num_moves)
     check_share("target_ess", target_ess)

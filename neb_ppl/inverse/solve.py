@@ -2,7 +2,7 @@
 
 import jax
 
-from neb_ppl._checks import check_counts, check_key
+from neb_ppl._checks import check_counts, check_key, check_untraced
 from neb_ppl.energies import NoiseConditionalEnergy
 from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.estimators import mean_jump
@@ -71,6 +71,7 @@ def solve(
     ApproximationWarning
         Where no exact closure exists.
     """
+    check_untraced("solve", rng_key, energy, observation, initial)
     check_key(rng_key)
     check_counts(num_chains=num_chains, num_samples=num_samples)
     if num_draws is not None:

@@ -142,6 +142,11 @@ def tarp_curve(methods: Tarp | Mapping[str, Tarp]) -> Figure:
 
 def _panels(calibration: Calibration) -> tuple[Figure, list[tuple[Axes, int, str]]]:
     """A panel for each quantity, the least likely 24 of them, with its column and its colour."""
+    if not isinstance(calibration, Calibration):
+        raise InvalidArgumentError(
+            "calibration must be a Calibration, such as neb_ppl.diagnostics.calibrate or "
+            f"judge_ranks returns; got {type(calibration).__name__}."
+        )
     p_values, failing = calibration.p_values, set(calibration.failing)
     worst = sorted(calibration.names, key=p_values.__getitem__)[:MAX_PANELS]
     chosen = [name for name in calibration.names if name in worst]
@@ -173,12 +178,16 @@ def _held(values: np.ndarray) -> np.ndarray:
 
 def _named(methods: Curve | Mapping[str, Curve], kind: type[Curve]) -> Mapping[str, Curve]:
     curves = {"": methods} if isinstance(methods, kind) else methods
-    if not isinstance(curves, Mapping) or not curves or len(curves) > len(COLOURS):
-        raise InvalidArgumentError(
-            f"methods must be a {kind.__name__}, or a dict of 1 to {len(COLOURS)} of them by name; "
-            f"got {type(methods).__name__}."
-        )
-    return curves
+    found = type(methods).__name__
+    if isinstance(curves, Mapping):
+        wrong = [type(curve).__name__ for curve in curves.values() if not isinstance(curve, kind)]
+        if 1 <= len(curves) <= len(COLOURS) and not wrong:
+            return curves
+        found = f"a dict of {len(curves)}" + (f", among them {wrong[0]}" if wrong else "")
+    raise InvalidArgumentError(
+        f"methods must be a {kind.__name__}, or a dict of 1 to {len(COLOURS)} of them by name; got "
+        f"{found}. neb_ppl.diagnostics.{kind.__name__.lower()} makes them."
+    )
 
 
 def _two_panels() -> tuple[Figure, Any]:

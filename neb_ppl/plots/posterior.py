@@ -4,7 +4,9 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from neb_ppl.errors import EventShapeError
+from neb_ppl._checks import as_numbers
+from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.inverse import PosteriorResult
 from neb_ppl.plots._style import restrain
 from neb_ppl.types import ArrayLike
 
@@ -17,10 +19,12 @@ SAND = "#f3e3b3"
 def posterior_maps(
     truth: ArrayLike,
     observation: ArrayLike | None,
-    mean: ArrayLike,
-    sd: ArrayLike,
-    lower: ArrayLike,
-    upper: ArrayLike,
+    mean: ArrayLike | PosteriorResult,
+    sd: ArrayLike | None = None,
+    lower: ArrayLike | None = None,
+    upper: ArrayLike | None = None,
+    *,
+    level: float = 0.9,
 ) -> Figure:
     """A row for each image: truth, data, mean, sd, z-score (truth - mean) / sd, interval width.
 
@@ -31,15 +35,29 @@ def posterior_maps(
     Parameters
     ----------
     truth, mean, sd, lower, upper : arrays, shape (height, width) or (n, height, width)
-        The last two are the ends of an interval. z is in sand where sd is 0.
+        The last two are the ends of an interval. z is in sand where sd is 0. A `PosteriorResult`
+        in place of mean stands for all but the truth.
     observation : array, shape (h, w) or (n, h, w), or None
         Data that are images of any size; NaN, in sand, where nothing was seen.
+    level : float
+        Of the interval, where a `PosteriorResult` is given.
 
     Raises
     ------
     EventShapeError
         Shapes that differ, or are not those of images.
+    InvalidArgumentError
+        No numbers; a `PosteriorResult` beside arrays, or arrays that are not all there.
     """
+    if isinstance(mean, PosteriorResult) and sd is lower is upper is None:
+        mean, sd, (lower, upper) = mean.mean, mean.sd, mean.interval(level)
+    elif isinstance(mean, PosteriorResult) or sd is None or lower is None or upper is None:
+        others = {"sd": sd, "lower": lower, "upper": upper}
+        seen = [name for name, other in others.items() if other is not None]
+        raise InvalidArgumentError(
+            "mean must be a PosteriorResult by itself, or an array beside sd, lower and upper; got "
+            f"{type(mean).__name__} beside {' and '.join(seen) or 'none of these'}."
+        )
     given = {"truth": truth, "mean": mean, "sd": sd, "lower": lower, "upper": upper}
     images = {name: _images(name, array) for name, array in given.items()}
     for name, array in images.items():
@@ -89,7 +107,7 @@ def _grid(columns: list) -> Figure:
 
 
 def _images(name: str, array: ArrayLike) -> np.ndarray:
-    images = np.asarray(array, np.float64)
+    images = as_numbers(name, array)
     images = images[None] if images.ndim == 2 else images
     if images.ndim != 3 or images.size == 0:
         raise EventShapeError(

@@ -96,6 +96,8 @@ class SampleResult:
 def check_result(result: object) -> None:
     """A `SampleResult`, and not draws alone."""
     if not isinstance(result, SampleResult):
+        walked = isinstance(getattr(result, "walk", None), SampleResult)
+        hint = " It has methods of its own: .diagnose() and .to_arviz()." if walked else ""
         raise InvalidArgumentError(
-            f"result must be what neb_ppl.sample returned; got {type(result).__name__}."
+            f"result must be what neb_ppl.sample returned; got {type(result).__name__}.{hint}"
         )

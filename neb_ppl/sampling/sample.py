@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neb_ppl._checks import check_counts, check_key
-from neb_ppl.energies.base import SmoothedScore
+from neb_ppl._checks import check_counts, check_key, check_untraced
+from neb_ppl.energies.base import ConditionedEnergy, SmoothedScore
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.estimators import Jump
 from neb_ppl.progress import chunks, interruptible, progress
@@ -91,6 +91,7 @@ def sample(
     until then with ``is_complete=False``. Cost: ``num_chains * (num_warmup + num_samples *
     steps_per_jump)`` kernel steps; memory: the draws, and one chunk of at most 64 MiB.
     """
+    check_untraced("sample", rng_key, model, walk, initial)
     check_counts(num_samples=num_samples)
     if steps_per_jump is not None:
         check_counts(steps_per_jump=steps_per_jump)
@@ -312,7 +313,8 @@ def as_pytree(model: Any) -> Any:
 def describe(model: Any, walk: Walk, jump: Jump | None) -> dict[str, Any]:
     """What an analyst wants to know of the draws a year from now."""
     known = {}
-    if isinstance(model, SmoothedScore) and not model.is_exact:
+    of_data = isinstance(model, SmoothedScore) and not isinstance(model, ConditionedEnergy)
+    if of_data and not model.is_exact:
         energies = getattr(model, "data_energy", None)
         seen = energies is not None and bool(jnp.isfinite(energies).all())
         known = {"data_energy": np.asarray(energies).tolist() if seen else None}

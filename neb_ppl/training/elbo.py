@@ -1,6 +1,6 @@
 """The evidence bound as a loss: variational autoencoders whose decoder noise is sigma."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.variational import VariationalEnergy
 from neb_ppl.errors import InvalidArgumentError
+from neb_ppl.training.losses import Stateless
 from neb_ppl.types import Array, Float, PRNGKey, PyTree, Scalar
 
 __all__ = ["ELBOLoss", "negative_elbo"]
 
 
 @value
-class ELBOLoss:
+class ELBOLoss(Stateless):
     r"""`negative_elbo`, as `neb_ppl.fit` wants it: a sigma-VAE.
 
     Attributes
@@ -31,8 +32,6 @@ class ELBOLoss:
     Kingma and Welling (2014); Saremi, "Learning and inference in imaginary noise models" (2020).
     """
 
-    keeps_best: ClassVar[bool] = True
-    learns_from_y: ClassVar[bool] = False
     beta: Any = 1.0
     noise: str = static(default="gaussian")
 
@@ -48,10 +47,6 @@ class ELBOLoss:
             )
         if not self.beta > 0:
             raise InvalidArgumentError(f"beta must be positive; got {self.beta}.")
-
-    def advance(self, rng_key: PRNGKey, model: Any, x: Array, state: PyTree) -> PyTree:
-        """Nothing to do."""
-        return state
 
     def __call__(
         self, rng_key: PRNGKey, model: Any, x: Array, state: PyTree

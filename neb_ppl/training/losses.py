@@ -13,7 +13,7 @@ from neb_ppl.energies.variational import VariationalEnergy
 from neb_ppl.estimators import bayes_estimator, smooth
 from neb_ppl.types import Array, Float, PRNGKey, PyTree, Scalar
 
-__all__ = ["DenoisingLoss", "Loss", "denoising_loss"]
+__all__ = ["DenoisingLoss", "Loss", "Stateless", "denoising_loss"]
 
 
 class Loss(Protocol):
@@ -48,19 +48,23 @@ class Loss(Protocol):
         ...
 
 
-@value
-class DenoisingLoss:
-    """`denoising_loss`, as `neb_ppl.fit` wants it."""
+class Stateless:
+    """What a `Loss` that carries nothing along does about its state."""
 
     keeps_best: ClassVar[bool] = True
     learns_from_y: ClassVar[bool] = False
 
     def init(self, rng_key: PRNGKey, model: Any, x: Array) -> None:
-        """Nothing to carry."""
+        """Nothing to carry; where a loss refuses what it does not fit."""
 
     def advance(self, rng_key: PRNGKey, model: Any, x: Array, state: PyTree) -> PyTree:
         """Nothing to do."""
         return state
+
+
+@value
+class DenoisingLoss(Stateless):
+    """`denoising_loss`, as `neb_ppl.fit` wants it."""
 
     def __call__(
         self, rng_key: PRNGKey, model: Any, x: Array, state: PyTree

@@ -13,6 +13,7 @@ from neb_ppl.energies.neural import check_one_level
 from neb_ppl.energies.scale import DataScale, data_scale
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.estimators import bayes_estimator
+from neb_ppl.training.losses import Stateless
 from neb_ppl.types import Array, Event, Float, PRNGKey, PyTree, Scalar
 
 __all__ = ["SURELoss", "check_noise", "clean_scale", "sure_loss", "sure_risk"]
@@ -21,7 +22,7 @@ DEVIATIONS = 6
 
 
 @value
-class SURELoss:
+class SURELoss(Stateless):
     r"""`sure_loss`, as `neb_ppl.fit` wants it: for data that are y already, and no clean ones.
 
     The data must be :math:`y = x + \sigma \xi` with the model's own sigma and Gaussian noise,
@@ -39,17 +40,12 @@ class SURELoss:
     (2018).
     """
 
-    keeps_best: ClassVar[bool] = True
     learns_from_y: ClassVar[bool] = True
     num_probes: int = static(default=1)
 
     def init(self, rng_key: PRNGKey, model: Any, x: Array) -> None:
         """Nothing to carry."""
         check_counts(num_probes=self.num_probes)
-
-    def advance(self, rng_key: PRNGKey, model: Any, x: Array, state: PyTree) -> PyTree:
-        """Nothing to do."""
-        return state
 
     def __call__(
         self, rng_key: PRNGKey, model: Any, x: Array, state: PyTree

@@ -369,6 +369,30 @@ def test_bad_inferences(infer, settings, error, match):
         calibrated(infer, **({"count": 20} | settings))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"simulate": "prior"}, r"simulate must be a function rng_key -> .* got str"),
+        ({"infer": None}, "infer must be a function .* got NoneType"),
+        ({"quantities": [1]}, "quantities must be a function .* got list"),
+        ({"log_likelihood": 3}, "log_likelihood must be a function .* got int"),
+        ({"simulate": jax.random.normal}, r"simulate must return a pair .* got ArrayImpl"),
+        ({"simulate": lambda key: (0.0, 0.0, 0.0)}, "got 3 of them"),
+        (
+            {"simulate": lambda key: ("a", 0), "infer": lambda *_: np.array(["a"] * 20)},
+            "numbers; got dtype",
+        ),
+        ({"quantities": lambda theta, data: None}, "quantity must be a number.*got None"),
+    ],
+)
+def test_what_is_no_simulation(wrong, match):
+    good = {"simulate": lambda key: (0.0, 0.0), "infer": lambda key, data: np.arange(20.0)}
+    with pytest.raises((InvalidArgumentError, EventShapeError), match=match):
+        neb.diagnostics.calibrate(
+            jax.random.key(0), **(good | wrong), num_simulations=20, progress_bar=False
+        )
+
+
 def test_errors_say_which_simulation():
     with pytest.raises(NonFiniteDataError) as caught:
         calibrated(nan_at, 20)

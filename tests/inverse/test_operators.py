@@ -144,6 +144,14 @@ def test_a_mask_takes_whole_events_and_other_masks_compile_nothing(compilations)
     np.testing.assert_array_equal(found, x[other])
 
 
+@pytest.mark.parametrize("kind", [int, float, np.uint8])
+def test_zeros_and_ones_are_a_mask(kind):
+    np.testing.assert_array_equal(mask(KEEP.astype(kind)).index, mask(KEEP).index)
+    np.testing.assert_array_equal(fourier(KEEP.astype(kind)).index, fourier(KEEP).index)
+    under_jit = jax.jit(lambda x: mask(KEEP.astype(kind))(x))
+    np.testing.assert_array_equal(under_jit(jnp.ones(SHAPE)), np.ones(KEEP.sum()))
+
+
 def test_a_blur_width_may_be_differentiated():
     x = jnp.asarray(RNG.normal(size=SHAPE), jnp.float32)
 
@@ -165,8 +173,11 @@ def test_gaussian_kernels_sum_to_one():
 @pytest.mark.parametrize(
     "build, error, words",
     [
-        (lambda: mask(np.ones(SHAPE)), InvalidArgumentError, "boolean"),
-        (lambda: mask(np.zeros(SHAPE, bool)), InvalidArgumentError, "0 entries kept"),
+        (lambda: mask([0, 3, 5]), InvalidArgumentError, "0 to 5. With indices: keep = np.zeros"),
+        (lambda: mask(True), InvalidArgumentError, "one number"),
+        (lambda: mask([[True], [True, False]]), InvalidArgumentError, "keep must be numbers"),
+        (lambda: mask(np.zeros(SHAPE, bool)), InvalidArgumentError, "0 of 64 entries kept"),
+        (lambda: fourier(np.full(SHAPE, 2)), InvalidArgumentError, "2 to 2"),
         (lambda: blur(np.ones(3), SHAPE), EventShapeError, "as many axes"),
         (lambda: blur(np.ones((9, 9)), SHAPE), EventShapeError, "fit in"),
         (lambda: blur(KERNEL, SHAPE, "mirror"), InvalidArgumentError, "mirror"),

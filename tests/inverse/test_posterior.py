@@ -1,5 +1,6 @@
 """The posterior as a value: what is chosen, said, refused, and never compiled twice."""
 
+import dataclasses
 import warnings
 
 import jax
@@ -9,19 +10,23 @@ import pytest
 from gates.oracles import mixture
 
 import neb_ppl as neb
+from neb_ppl.energies.scale import DataScale
 from neb_ppl.errors import (
     ApproximationWarning,
+    DataRangeWarning,
     EventShapeError,
     InvalidArgumentError,
     NotAnEnergyError,
 )
 from neb_ppl.inverse import (
     bernoulli,
+    blur,
     downsample,
     from_matrix,
     gaussian,
     identity,
     laplace,
+    mask,
     poisson,
     posterior_energy,
     student_t,
@@ -31,6 +36,8 @@ from neb_ppl.inverse import (
 D = 4
 PRIOR = mixture(D, 0.2)
 LOOK = from_matrix(np.eye(D)[:2])
+SMALL = neb.MLP(hidden=8, blocks=1)
+RANDOM = np.random.default_rng(0).normal(size=(3, D)) / 3
 OBSERVATION = gaussian(LOOK, [0.1, 0.2], 0.4)
 CLOSURES = ("split", "moment", "isotropic", "plugin", "inflated", "direct", "monte_carlo")
 
@@ -93,6 +100,41 @@ def test_a_range_of_levels_gives_the_best_below_the_bound():
         assert float(posterior_energy(energy, noiseless).sigma) == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize("noise", [0.15, 10.0, "correlated", "each"])
+@pytest.mark.parametrize(
+    "look",
+    [
+        identity((64,)),
+        mask(np.arange(64) % 9 < 1),
+        blur(np.ones(5) / 5, (64,)),
+        from_matrix(np.ones((1, 64))),
+    ],
+)
+def test_data_in_other_units_are_told(look, noise):
+    """Bytes for a prior of 0 to 1; the whitest and the blackest events, and noise, are not."""
+    scale = DataScale(*map(jnp.asarray, (0.3, 0.3, 0.0, 1.0)))
+    prior = dataclasses.replace(
+        neb.deen(jax.random.key(0), (64,), 0.01, network=SMALL), scale=scale
+    )
+    size = look.out_size
+    settings = {
+        "correlated": {"noise_covariance": 0.02 * (np.eye(size) + np.ones((size, size)))},
+        "each": {"noise_scale": np.linspace(0.1, 0.2, size)},
+    }.get(noise, {"noise_scale": noise})
+
+    def given(x):
+        blank = gaussian(look, jnp.zeros(look.out_shape), **settings)
+        return blank.with_value(blank.simulate(jax.random.key(1), x))
+
+    digit = jnp.asarray(np.random.default_rng(0).random(64) ** 2)
+    for x in (digit, jnp.zeros(64), jnp.ones(64)):
+        posterior_energy(prior, given(x))
+    with pytest.warns(DataRangeWarning, match="divided by 255"):
+        posterior_energy(prior, given(255 * digit))
+    untrained = neb.deen(jax.random.key(0), (64,), 0.01, network=SMALL)
+    posterior_energy(untrained, given(255 * digit))
+
+
 def test_bounds_on_sigma():
     half = gaussian(downsample(2, (4, 4)), np.zeros((2, 2)), 0.1)
     assert float(neb.inverse.split_bound(half)) == pytest.approx(0.2)
@@ -144,6 +186,24 @@ def test_the_noise_scale_of_a_split_may_be_latent():
     numeric = (energy(0.41) - energy(0.39)) / 0.02
     assert float(jax.grad(energy)(0.4)) == pytest.approx(float(numeric), rel=1e-2)
     assert jnp.isnan(jax.jit(energy)(0.15))
+
+
+@pytest.mark.parametrize("matrix", [np.eye(3, D), RANDOM], ids=["repeated", "distinct"])
+def test_the_entries_of_a_matrix_may_be_latent(matrix):
+    """Derivatives in the entries, and in y twice, by a dense covariance; singular values may
+    agree."""
+    o, y = jnp.linspace(-0.3, 0.4, len(matrix)), jnp.linspace(-0.5, 0.5, D)
+
+    def energy(matrix, y):
+        return posterior_energy(PRIOR, gaussian(from_matrix(matrix), o, 0.5), "split")(y)
+
+    def dense(matrix, y):
+        covariance = 0.25 * jnp.eye(len(matrix)) - PRIOR.sigma**2 * matrix @ matrix.T
+        return PRIOR(y) - jax.scipy.stats.multivariate_normal.logpdf(o, matrix @ y, covariance)
+
+    for derivative in (jax.grad, jax.jacfwd, lambda f: jax.hessian(f, argnums=1)):
+        found, wanted = (jax.jit(derivative(f))(jnp.asarray(matrix), y) for f in (energy, dense))
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_latents_need_a_determinant():

@@ -15,6 +15,7 @@ from neb_ppl.inverse import (
     gaussian,
     identity,
     likelihood,
+    once_at_a_time,
     poisson,
     posterior_energy,
     posterior_result,
@@ -57,6 +58,13 @@ def test_mean_spread_and_intervals(solved):
     assert solved.diagnose().ok
 
 
+def test_a_posterior_is_not_compared_with_data(solved):
+    """Energies of data + noise say nothing of it, so none are asked for."""
+    assert "reference" not in str(solved.diagnose())
+    with pytest.raises(InvalidArgumentError, match=r"got PosteriorResult.*\.diagnose\(\)"):
+        neb.diagnostics.diagnose(solved)
+
+
 def test_longer(solved):
     """The same chains go on: their draws stay, and the spread is still right."""
     longer = solved.extend(jax.random.key(9), 32, progress_bar=False)
@@ -90,6 +98,25 @@ def test_closures_on_the_smoothed_posterior(closure):
         truth = float(jax.vmap(function)(exact).mean())
         assert found.lower < truth < found.upper
         assert found.lower < found.estimate < found.upper
+
+
+@pytest.mark.parametrize(
+    "call, argument",
+    [
+        (lambda key: solve(key, PRIOR, OBSERVATION), jax.random.key(0)),
+        (lambda o: solve(jax.random.key(0), PRIOR, OBSERVATION.with_value(o)), jnp.zeros(2)),
+        (lambda x: neb.sample(jax.random.key(0), PRIOR, neb.ULA(), x, num_samples=1), jnp.zeros(D)),
+        (lambda key: smc(key, PRIOR, OBSERVATION), jax.random.key(0)),
+        (lambda key: once_at_a_time(key, PRIOR, 1.0, 2, 3), jax.random.key(0)),
+    ],
+)
+def test_not_inside_transformations(call, argument):
+    """Neither with a traced argument, nor with known ones where everything is traced."""
+    arguments = jnp.stack([argument, argument])
+    with pytest.raises(InvalidArgumentError, match="inside jax.jit"):
+        jax.vmap(call)(arguments)
+    with pytest.raises(InvalidArgumentError, match="loop of Python"):
+        jax.jit(lambda: call(argument))()
 
 
 def test_brackets_of_a_split_have_no_upper_bound(solved):
