@@ -22,9 +22,7 @@ from neb_ppl.energies.scale import fit_data_scale
 from neb_ppl.plots._style import COLOURS, restrain
 from tests.benchmarks.papers.kept import Kept
 from tests.benchmarks.papers.symmetric import (
-    DEEP,
     PENALTIES,
-    SHALLOW,
     blocks,
     exactly,
     penalised,
@@ -166,17 +164,18 @@ def measure(kept: Kept) -> dict:
         before = row(f"{title}, before", lambda: judged(untrained(name, kind), name))
         return {"before": before, "after": row(title, lambda: judged(model(name, kind), name))}
 
-    def penalty(widths: tuple[int, ...], weight: float, seed: int) -> dict:
-        title = f"{len(widths)} hidden, penalty {weight:g}, seed {seed}"
-        return row(title, lambda: penalised(widths, weight, seed))
+    def penalty(name: str, layers: int, weight: float, seed: int) -> dict:
+        title = f"{layers} hidden on {name}, penalty {weight:g}, seed {seed}"
+        return row(title, lambda: penalised(name, layers, weight, seed))
 
     return {
         "kinds": {name: {kind: both(name, kind) for kind in KINDS} for name in STEPS},
         "exact": row("exact on mixture", lambda: judged(plane(), "mixture")),
         "corners": row("exact on corners", exactly),
-        "features": [
-            penalty(w, p, s) for w in (DEEP, SHALLOW) for p in PENALTIES for s in range(SEEDS)
-        ],
+        "features": {
+            name: [penalty(name, n, p, s) for n in (1, 2) for p in penalties for s in range(SEEDS)]
+            for name, penalties in PENALTIES.items()
+        },
         "blocks": [
             row(f"blocks, mixing {m:g}", lambda m=m: blocks(m) | {"mixing": m}) for m in MIXING
         ],
@@ -238,25 +237,27 @@ def draw_kinds(axis: Any, kinds: dict, name: str, title: str) -> None:
 def draw_trade(axis: Any, found: dict) -> None:
     """What symmetry costs."""
     for count, colour in ((1, COLOURS[2]), (2, COLOURS[1])):
-        rows = [row for row in found["features"] if row["hidden layers"] == count]
-        for seed in range(SEEDS):
-            line = [row for row in rows if row["seed"] == seed]
-            label = f"{count} hidden layer{'s' * (count - 1)}" if seed == 0 else None
-            points = [row["asymmetry of bends"] for row in line], [row["excess"] for row in line]
-            axis.loglog(*points, "o-", color=colour, ms=5, lw=1, label=label)
-    axis.axhline(found["corners"]["affine"], color="black", lw=1, label="best affine estimator")
-    axis.set(xlabel="asymmetry of the bending part", ylabel="excess risk")
-    axis.set_title("the price of symmetry, penalties 0 to 1e4", fontsize=10)
+        for name, style in (("corners", "o-"), ("digits", "s:")):
+            rows = [row for row in found["features"][name] if row["hidden layers"] == count]
+            for seed in range(SEEDS):
+                line = [row for row in rows if row["seed"] == seed]
+                points = [[row[key] for row in line] for key in ("asymmetry", "error")]
+                label = f"{count} hidden, {name}" if seed == 0 else None
+                axis.loglog(*points, style, color=colour, ms=5, lw=1, label=label)
+    axis.axhline(found["corners"]["affine"], color="black", lw=1, label="best affine, corners")
+    axis.set(xlabel="asymmetry", ylabel="excess risk; on digits, risk")
+    axis.set_title("the price of symmetry, penalties from 0 up", fontsize=10)
     axis.legend(fontsize=8)
 
 
 def draw_features(axis: Any, found: dict) -> None:
     """Whether input weights become parallel, and what happens instead."""
-    ticks = range(len(PENALTIES))
+    penalties = PENALTIES["corners"]
+    ticks = range(len(penalties))
 
     def line(count: int, name: str) -> list[float]:
-        rows = [row for row in found["features"] if row["hidden layers"] == count]
-        return [np.mean([r[name] for r in rows if r["penalty"] == p]) for p in PENALTIES]
+        rows = [row for row in found["features"]["corners"] if row["hidden layers"] == count]
+        return [np.mean([r[name] for r in rows if r["penalty"] == p]) for p in penalties]
 
     axis.plot(ticks, line(2, "share"), "o-", color=COLOURS[1], label="2 layers: first feature")
     axis.plot(ticks, line(1, "share"), "o-", color=COLOURS[2], label="1 layer: first feature")
@@ -270,8 +271,8 @@ def draw_features(axis: Any, found: dict) -> None:
     size = np.array(line(2, "bend")) / found["corners"]["bend"]
     axis.plot(ticks, size, "^:", color=COLOURS[3], label="2 layers: bends / exact bends")
     axis.axhline(found["corners"]["share"], color="black", lw=1, label="exact: first feature")
-    axis.set(xticks=ticks, xticklabels=[f"{p:g}" for p in PENALTIES], ylim=(0, 1.25))
-    axis.set(xlabel="penalty", ylabel="share")
+    axis.set(xticks=ticks, xticklabels=[f"{p:g}" for p in penalties], ylim=(0, 1.25))
+    axis.set(xlabel="penalty, corners", ylabel="share")
     axis.set_title("not parallel: the second layer goes linear", fontsize=10)
     axis.legend(fontsize=7, loc="upper left", ncols=2)
 

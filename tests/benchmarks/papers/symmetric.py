@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,9 @@ from neb_ppl.diagnostics import asymmetry
 from neb_ppl.energies.layers import Dense
 from neb_ppl.energies.modules import build_module
 
-__all__ = ["DEEP", "PENALTIES", "SHALLOW", "bends", "blocks", "exactly", "penalised"]
+__all__ = ["PENALTIES", "bends", "blocks", "exactly", "penalised"]
 
-PENALTIES = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4)
-DEEP, SHALLOW = (32, 32), (64,)
+PENALTIES = {"corners": (0.0, 1.0, 10.0, 100.0, 1e3, 1e4), "digits": (0.0, 1.0, 10.0, 100.0)}
 
 
 def corners() -> neb.GaussianMixtureEnergy:
@@ -150,27 +149,50 @@ def second_layer(model: Any, y: jax.Array) -> float:
     return float(np.mean(lost**2) / np.mean((whole - whole.mean(axis=0)) ** 2))
 
 
-def penalised(widths: tuple[int, ...], weight: float, seed: int, steps: int = 6_000) -> dict:
-    """A plain network trained under a penalty, and what became of its features."""
+class Problem(NamedTuple):
+    """Training data, noisy places, and what an estimate there is compared with."""
+
+    x: np.ndarray
+    y: jax.Array
+    target: jax.Array
+    sigma: float
+    widths: dict[int, tuple[int, ...]]
+    steps: int
+
+
+def problem(name: str) -> Problem:
+    """Corners, with the exact estimate as target; or flat digits, with the clean ones."""
+    if name == "digits":
+        x, clean = (neb.data.digits(split).x.reshape(-1, 64) for split in ("train", "test"))
+        y = neb.smooth(jax.random.key(6), jnp.asarray(clean), 0.3)
+        return Problem(x, y, jnp.asarray(clean), 0.3, {2: (64, 64), 1: (128,)}, 2_000)
     exact = corners()
     x = np.asarray(exact.sample_clean(jax.random.key(4), (20_000,)))
-    model = neb.score_network(jax.random.key(seed), (4,), exact.sigma, network=Plain(widths))
-    loss = SymmetricLoss(jnp.asarray(weight))
-    model, _ = neb.fit(jax.random.key(5), model, x, loss=loss, num_steps=steps, progress_bar=False)
     y = exact.sample(jax.random.key(6), (2_000,))
-    gap = jax.vmap(model.score)(y) - jax.vmap(exact.score)(y)
-    excess = float(exact.sigma**4) * np.mean(np.asarray(gap) ** 2, axis=1)
-    ratio = asymmetry(jax.random.key(7), model, y[:500])
+    target = jax.vmap(exact.posterior_mean)(y)
+    return Problem(x, y, target, float(exact.sigma), {2: (32, 32), 1: (64,)}, 6_000)
+
+
+def penalised(name: str, layers: int, weight: float, seed: int) -> dict:
+    """A plain network trained under a penalty, and what became of its features."""
+    x, y, target, sigma, widths, steps = problem(name)
+    network, loss = Plain(widths[layers]), SymmetricLoss(jnp.asarray(weight))
+    model = neb.score_network(jax.random.key(seed), y.shape[1:], sigma, network=network)
+    model, _ = neb.fit(jax.random.key(5), model, x, loss=loss, num_steps=steps, progress_bar=False)
+    estimate = lambda y: neb.bayes_estimator(model, y)  # noqa: E731
+    errors = np.mean(np.asarray(target - jax.vmap(estimate)(y)) ** 2, axis=1)
+    places = y[:200] if name == "digits" else y[:500]
+    ratio = asymmetry(jax.random.key(7), model, places)
     return {
-        "hidden layers": len(widths),
+        "hidden layers": layers,
         "penalty": weight,
         "seed": seed,
-        "excess": float(excess.mean()),
-        "excess_error": float(excess.std() / len(y) ** 0.5),
+        "error": float(errors.mean()),
+        "standard error": float(errors.std() / len(y) ** 0.5),
         "asymmetry": ratio.ratio,
-        "share of weights": share(used_weights(model, y[:500])),
-        "second layer": second_layer(model, y[:500]) if len(widths) == 2 else 0.0,
-        **bends(lambda y: neb.bayes_estimator(model, y), y[:500]),
+        "share of weights": share(used_weights(model, places)),
+        "second layer": second_layer(model, places) if layers == 2 else 0.0,
+        **bends(estimate, places),
     }
 
 

@@ -106,7 +106,8 @@ def test_the_picture_is_drawn():
     walk = {"entropy": 0.1, "entropy_error": 0.01, "distance": 0.1, "distance_error": 0.01}
     feature = {
         "asymmetry of bends": 0.1,
-        "excess": 0.1,
+        "asymmetry": 0.1,
+        "error": 0.1,
         "share": 0.5,
         "second layer": 0.5,
         "bend": 1,
@@ -117,10 +118,13 @@ def test_the_picture_is_drawn():
         ),
         "exact": pair,
         "corners": feature | {"affine": 0.2},
-        "features": [
-            feature | {"hidden layers": n, "penalty": p, "seed": s}
-            for n in (1, 2) for p in symmetric.PENALTIES for s in range(scores.SEEDS)
-        ],
+        "features": {
+            name: [
+                feature | {"hidden layers": n, "penalty": p, "seed": s}
+                for n in (1, 2) for p in penalties for s in range(scores.SEEDS)
+            ]
+            for name, penalties in symmetric.PENALTIES.items()
+        },
         "controls": [walk | {"turn": t, "known": t} for t in (0.0, 0.5)],
         "walks": dict.fromkeys(scores.KINDS, walk),
     }  # fmt: skip
