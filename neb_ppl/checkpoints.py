@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from neb_ppl._verified import as_jax, differences, read_verified, write_verified
+from neb_ppl.energies.convex import ICNN, ConvexEnergy
+from neb_ppl.energies.explicit import NeuralScore
 from neb_ppl.energies.modules import module_structure
 from neb_ppl.energies.networks import NETWORKS
 from neb_ppl.energies.neural import NeuralEnergy, NoiseConditionalEnergy
@@ -27,10 +29,20 @@ KINDS: dict[str, type] = {
     "NeuralEnergy": NeuralEnergy,
     "NoiseConditional": NoiseConditionalEnergy,
     "Variational": VariationalEnergy,
+    "Convex": ConvexEnergy,
+    "NeuralScore": NeuralScore,
 }
-ARCHITECTURES: dict[str, type] = NETWORKS | {spec.name: spec for spec in (VAE, LinearVAE)}
+ARCHITECTURES: dict[str, dict[str, type]] = {
+    "NeuralEnergy": NETWORKS,
+    "NoiseConditional": NETWORKS,
+    "Variational": {spec.name: spec for spec in (VAE, LinearVAE)},
+    "Convex": {ICNN.name: ICNN},
+    "NeuralScore": NETWORKS,
+}
 
-LearnedEnergy = NeuralEnergy | NoiseConditionalEnergy | VariationalEnergy
+LearnedEnergy = (
+    NeuralEnergy | NoiseConditionalEnergy | VariationalEnergy | ConvexEnergy | NeuralScore
+)
 
 
 def save_energy(
@@ -40,13 +52,13 @@ def save_energy(
     extra: dict[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a learned energy to one file, whole or not at all.
+    """Write a learned energy, or score, to one file, whole or not at all.
 
     Parameters
     ----------
     path : path
         By custom ``*.safetensors``.
-    energy : NeuralEnergy, NoiseConditionalEnergy or VariationalEnergy
+    energy : NeuralEnergy, NoiseConditionalEnergy, VariationalEnergy, ConvexEnergy or NeuralScore
     extra : dict, optional
         Facts worth keeping with the energy, as plain JSON: where the data came from, the risk.
     overwrite : bool
@@ -77,7 +89,7 @@ def load_energy(
     sigma: float | None = None,
     allow_narrowing: bool = False,
 ) -> LearnedEnergy:
-    """Read a learned energy, once everything in its file has been verified.
+    """Read a learned energy, or score, once everything in its file has been verified.
 
     Parameters
     ----------
@@ -98,7 +110,7 @@ def load_energy(
     manifest, arrays = _read(_as_path(path))
     if bad := [name for name, leaf in arrays.items() if not _is_healthy(name, leaf)]:
         raise CheckpointError(f"{path} holds values that are not finite in {', '.join(bad)}.")
-    network = _network(manifest["architecture"])
+    network = _network(manifest["kind"], manifest["architecture"])
     shape = tuple(manifest["event_shape"])
     if event_shape is not None and tuple(event_shape) != shape:
         raise CheckpointError(
@@ -141,6 +153,12 @@ def _arrays(energy: LearnedEnergy) -> dict[str, Any]:
         raise InvalidArgumentError(
             f"only learned energies are saved; got {type(energy).__name__}. Rebuild exact and "
             "foreign ones from what they were made of."
+        )
+    known = ARCHITECTURES[_kind(energy)]
+    if type(energy.network) not in known.values():
+        raise InvalidArgumentError(
+            f"only networks that a file can name are saved: {', '.join(known)}; got "
+            f"{energy.network!r}. Save its weights, energy.weights, by other means."
         )
     conditional = isinstance(energy, NoiseConditionalEnergy)
     level = energy.sigma_range if conditional else energy.sigma
@@ -187,13 +205,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return manifest, arrays
 
 
-def _network(architecture: dict[str, Any]) -> Any:
-    """The specification by its registered name; every field checked against its declared type."""
+def _network(kind: str, architecture: dict[str, Any]) -> Any:
+    """The specification by its name, of this kind; every field checked against its type."""
     name, fields = architecture.get("name"), architecture.get("fields")
-    if name not in ARCHITECTURES or not isinstance(fields, dict):
-        known = ", ".join(ARCHITECTURES)
-        raise CheckpointError(f"unknown architecture {name!r}; known: {known}.")
-    spec = ARCHITECTURES[name]
+    if name not in ARCHITECTURES[kind] or not isinstance(fields, dict):
+        known = ", ".join(ARCHITECTURES[kind])
+        raise CheckpointError(f"unknown architecture {name!r} of a {kind}; known: {known}.")
+    spec = ARCHITECTURES[kind][name]
     types = {
         field.name: typing.get_type_hints(spec)[field.name] for field in dataclasses.fields(spec)
     }

@@ -139,7 +139,7 @@ def restore_events(
     for index, key in enumerate(jax.random.split(jax.random.key(settings.seed), len(observed))):
         result = solve(
             key,
-            energy,
+            energy,  # pyright: ignore[reportArgumentType]  (a score is refused by it)
             gaussian(operator, observed[index], settings.noise_scale),
             closure=closure,
             sigma=settings.sigma,

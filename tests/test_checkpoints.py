@@ -59,6 +59,33 @@ def test_variational_round_trip(tmp_path, network):
     assert loaded(jnp.ones(3)) == model(jnp.ones(3)) and loaded.network == network
 
 
+def test_a_trained_score_round_trip(tmp_path):
+    """A score that is nobody's gradient: the same bits, its scale, its own kind in the manifest."""
+    x = 5 + 2 * np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+    model = neb.score_network(jax.random.key(0), (3,), 0.4, network=neb.MLP(hidden=8, blocks=1))
+    model, _ = neb.fit(jax.random.key(1), model, x, num_steps=2, progress_bar=False)
+    path = neb.save_energy(tmp_path / "s", model, extra={"data": "none"})
+    loaded = neb.load_energy(path, event_shape=(3,), sigma=0.4)
+    y = jnp.ones(3)
+    assert isinstance(loaded, neb.NeuralScore) and jax.jit(loaded.score)(y).shape == (3,)
+    assert (loaded.score(y) == model.score(y)).all() and loaded.scale.high == x.max()
+    assert jax.tree.structure(loaded) == jax.tree.structure(model)
+    facts = neb.describe_energy(path)
+    assert facts["kind"] == "NeuralScore" and facts["extra"] == {"data": "none"}
+    assert facts["architecture"] == {
+        "name": "mlp",
+        "fields": {"hidden": 8, "blocks": 1, "conditional": False},
+    }
+
+
+def test_a_network_that_no_file_can_name_is_not_saved(tmp_path):
+    """It could never be loaded; one of another kind neither."""
+    energy = dataclasses.replace(ENERGY, network=neb.VAE(2, hidden=8))
+    with pytest.raises(InvalidArgumentError, match=r"mlp, unet; got VAE.*energy\.weights"):
+        neb.save_energy(tmp_path / "e", energy)
+    assert not list(tmp_path.iterdir())
+
+
 def test_noise_conditional_round_trip(tmp_path):
     network = neb.MLP(hidden=8, blocks=1, conditional=True)
     model = neb.noise_conditional(jax.random.key(0), (3,), (0.1, 1.0), network=network)
@@ -108,6 +135,10 @@ CHANGES = {
     "version": (lambda m, a: m.update(format=99), "format 99"),
     "kind": (lambda m, a: m.update(kind="os.system"), "unknown kind"),
     "architecture": (lambda m, a: m["architecture"].update(name="eval"), "unknown architecture"),
+    "another kind's": (
+        lambda m, a: m.update(architecture={"name": "icnn", "fields": {"hidden": 8, "layers": 1}}),
+        "'icnn' of a NeuralEnergy",
+    ),
     "field": (lambda m, a: m["architecture"]["fields"].update(hidden="8"), "field hidden must be"),
     "extra field": (lambda m, a: m["architecture"]["fields"].update(x=1), "has fields"),
     "width": (lambda m, a: m["architecture"]["fields"].update(hidden=9), "expected .*9.*found .*8"),

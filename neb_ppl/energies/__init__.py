@@ -1,6 +1,7 @@
 """Energies of smoothed densities: exact, learned, and somebody else's."""
 
 from neb_ppl.energies.base import SmoothedEnergy, SmoothedScore
+from neb_ppl.energies.convex import ConvexEnergy, convex
 from neb_ppl.energies.explicit import NeuralScore, score_network
 from neb_ppl.energies.foreign import (
     ForeignEnergy,
@@ -24,6 +25,7 @@ from neb_ppl.energies.variational import VAE, LinearVAE, VariationalEnergy, uvb
 __all__ = [
     "MLP",
     "VAE",
+    "ConvexEnergy",
     "DataScale",
     "ForeignEnergy",
     "ForeignScore",
@@ -38,6 +40,7 @@ __all__ = [
     "SmoothedScore",
     "UNet",
     "VariationalEnergy",
+    "convex",
     "data_scale",
     "deen",
     "from_denoiser",

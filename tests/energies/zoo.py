@@ -26,6 +26,7 @@ def build(name, sigma=0.4, seed=0):
             key, SHAPE, (0.1, 1.0), network=network(conditional=True)
         ).at(sigma),
         "variational": lambda: neb.uvb(key, SHAPE, sigma, network=neb.VAE(2, hidden=8)),
+        "convex": lambda: neb.convex(key, SHAPE, sigma, hidden=8),
         "foreign": lambda: neb.from_energy(
             weighted, sigma, params=params, shift=0.5, scale=2.0, event_shape=SHAPE
         ),
@@ -36,4 +37,12 @@ def weighted(params, u):
     return 0.5 * jnp.sum(params * u**2)
 
 
-NAMES = ["mixture", "kernel density", "network", "noise level", "variational", "foreign"]
+NAMES = [
+    "mixture",
+    "kernel density",
+    "network",
+    "noise level",
+    "variational",
+    "convex",
+    "foreign",
+]

@@ -31,11 +31,12 @@ def models():
         "kernel density": neb.kernel_density(x, 0.3),
         "network": neb.deen(jax.random.key(1), (6,), 0.3),
         "variational": neb.uvb(jax.random.key(1), (6,), 0.3, network=neb.VAE(2, hidden=8)),
+        "convex": neb.convex(jax.random.key(1), (6,), 0.3, hidden=8),
     }
 
 
 @pytest.mark.parametrize("dtype", LIMITS)
-@pytest.mark.parametrize("name", ["mixture", "kernel density", "network", "variational"])
+@pytest.mark.parametrize("name", ["mixture", "kernel density", "network", "variational", "convex"])
 def test_an_energy_has_no_curl(name, dtype):
     with jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext():
         model = models()[name]

@@ -2,10 +2,13 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.benchmarks.papers import imaginary
+import neb_ppl as neb
+from tests.benchmarks.papers import imaginary, scores, symmetric
 from tests.benchmarks.papers.kept import Kept
 
 
@@ -57,3 +60,72 @@ def test_the_exponents_standard_error_holds():
         held += abs(laws["nu"] - 1.0) < 2 * laws["standard_error"]
     # The standard error of the share is 1.3 %: four of them.
     assert abs(held / 400 - 0.920) < 0.052
+
+
+def test_a_symmetric_network_of_two_hidden_layers_and_two_features():
+    """It exists where layers do not mix features, and mixing them costs symmetry in proportion."""
+    none, little, more = (symmetric.blocks(mixing) for mixing in (0.0, 0.01, 0.1))
+    assert none["asymmetry of bends"] < 1e-6 and 0.5 <= none["share"] < 0.55
+    grown = more["asymmetry of bends"] / little["asymmetry of bends"]
+    assert grown == pytest.approx(10, rel=0.05)
+
+
+def test_parallel_weights_have_share_one():
+    psi = lambda y: jnp.array([1.0, -2.0, 0.5]) * jnp.tanh(jnp.array([1.0, -2.0, 0.5]) @ y)  # noqa: E731
+    found = symmetric.bends(psi, jax.random.normal(jax.random.key(0), (50, 3)))
+    assert found["share"] == pytest.approx(1) and found["asymmetry of bends"] < 1e-6
+
+
+def test_the_penalty_is_that_of_the_whole_jacobian():
+    """Signs in two dimensions: ``|(J - J^T) v|^2 = |J - J^T|_F^2`` for every v."""
+    model = neb.score_network(jax.random.key(0), (2,), 0.5, network=symmetric.Plain((8, 8)))
+    x = jax.random.normal(jax.random.key(1), (64, 2))
+    loss = symmetric.SymmetricLoss(jnp.asarray(2.0))
+    key = jax.random.key(2)
+    total, stats = loss(key, model, x, None)
+    key_risk, key_noise, _ = jax.random.split(key, 3)
+    y = neb.smooth(key_noise, x, model.sigma)
+    jacobians = jax.vmap(jax.jacfwd(lambda y: neb.bayes_estimator(model, y)))(y)
+    whole = jnp.mean(jnp.sum((jacobians - jacobians.mT) ** 2, axis=(1, 2))) / 2
+    assert stats["odd"] == pytest.approx(float(whole), rel=1e-4)
+    risk = neb.denoising_loss(model, key_risk, x)
+    assert total == pytest.approx(float(risk / 0.25 + 2 * whole), rel=1e-4)
+
+
+def test_the_entropy_production_of_a_turned_score_is_known():
+    """Within 4 standard errors and 5 % for the step; none of an energy's; the density stays."""
+    row = scores.control(1.0, steps=400, chains=256)
+    assert abs(row["entropy"] - row["known"]) < 4 * row["entropy_error"] + 0.05 * row["known"]
+    still = scores.walked(scores.plane(), steps=400, chains=256)
+    assert abs(still["entropy"]) < 4 * still["entropy_error"] + 1e-3
+    assert max(row["distance"], still["distance"]) < 0.15
+
+
+def test_the_picture_is_drawn():
+    pair = {"risk": 0.1, "asymmetry": 0.1, "work": 0.1}
+    walk = {"entropy": 0.1, "entropy_error": 0.01, "distance": 0.1, "distance_error": 0.01}
+    feature = {
+        "asymmetry of bends": 0.1,
+        "asymmetry": 0.1,
+        "error": 0.1,
+        "share": 0.5,
+        "second layer": 0.5,
+        "bend": 1,
+    }
+    found = {
+        "kinds": dict.fromkeys(
+            scores.STEPS, dict.fromkeys(scores.KINDS, {"before": pair, "after": pair})
+        ),
+        "exact": pair,
+        "corners": feature | {"affine": 0.2},
+        "features": {
+            name: [
+                feature | {"hidden layers": n, "penalty": p, "seed": s}
+                for n in (1, 2) for p in penalties for s in range(scores.SEEDS)
+            ]
+            for name, penalties in symmetric.PENALTIES.items()
+        },
+        "controls": [walk | {"turn": t, "known": t} for t in (0.0, 0.5)],
+        "walks": dict.fromkeys(scores.KINDS, walk),
+    }  # fmt: skip
+    assert len(scores.draw(found).axes) == 6
