@@ -18,7 +18,7 @@ NETWORKS = {"linear": LinearClassifier(), "convolutional": ConvClassifier(widths
 LOOKS = ("noisy copies", "jumps")
 IMAGES, VOTES, ALPHA = 100, 500, 0.01
 SHARES = np.linspace(0.0, 2.0, 41)
-STEPS, BATCH = 500, 64
+STEPS, BATCH = 400, 32
 
 
 def measure(kept: Kept) -> dict[str, dict]:

@@ -20,7 +20,7 @@ def deen_energy(kept: Kept, sigma: float) -> neb.NeuralEnergy:
 
     def train() -> neb.NeuralEnergy:
         energy = neb.deen(jax.random.key(0), (28, 28), sigma)
-        settings = {"num_steps": 4_000, "batch_size": 32, "learning_rate": 3e-3}
+        settings = {"num_steps": 1_500, "batch_size": 32, "learning_rate": 3e-3}
         return neb.fit(jax.random.key(1), energy, kept.mnist("train").x, **settings)[0]
 
     return kept.energy(f"deen-{sigma:g}", train)
