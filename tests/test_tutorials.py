@@ -10,11 +10,13 @@ import pytest
 FOLDER = Path(__file__).parent.parent / "tutorials"
 WITHOUT_DATA = [
     "certified_classification",
+    "choosing_sigma",
     "inpainting_with_calibrated_posterior",
     "learned_prior_in_numpyro",
     "leaving_sigma_behind",
     "memories",
     "unknown_noise_scale",
+    "uvb_against_deen",
     "walks_against_nuts",
 ]
 
@@ -27,7 +29,7 @@ def test_none_is_forgotten():
 
 
 # About a minute each; what they call, other tests call too.
-LONG = ("learned_prior_in_numpyro", "walks_against_nuts")
+LONG = ("choosing_sigma", "learned_prior_in_numpyro", "uvb_against_deen", "walks_against_nuts")
 
 
 @pytest.mark.parametrize(
