@@ -2,11 +2,13 @@
 
 Both are learned by the same denoising loss and used alike: walked on, jumped from, diagnosed. DEEN
 takes any network for its energy. Unnormalised variational Bayes (UVB) takes the negative evidence
-bound of a variational autoencoder, so that besides the energy there is a code to look at: which of
-its entries the energy uses, and what the decoder makes of points between two digits.
+bound of a variational autoencoder, so that besides the energy there is a code to look at, and how
+much each of its entries tells of a noisy digit. (What there is not is a generative model: the
+denoising loss looks at the energy's gradient alone, and the decoder's means need not look like
+digits.)
 
-8 x 8 digits at sigma = .5, about equally many weights. The picture: what the jumps of both make of
-noisy digits, the divergence of each entry of the code, and a path through the code.
+8 x 8 digits at sigma = .5. The picture: what the jumps of both make of noisy digits, jumps of one
+chain of each from pure noise, and the divergence of each entry of the code.
 
     python tutorials/uvb_against_deen.py --out uvb.png
 """
@@ -41,8 +43,8 @@ def learned(x: np.ndarray) -> dict[str, neb.SmoothedEnergy]:
     return energies
 
 
-def compare(name: str, energy, train, test) -> None:
-    """Denoising error, and a walk's classes."""
+def compare(name: str, energy, train, test) -> np.ndarray:
+    """Denoising error, and a walk's classes; some jumps of its first chain."""
     size = sum(np.size(leaf) for leaf in energy.weights.values())
     error = float(neb.denoising_loss(energy, jax.random.key(3), jnp.asarray(test.x)))
     start = neb.start_at_noise(jax.random.key(4), energy, 8)
@@ -53,30 +55,29 @@ def compare(name: str, energy, train, test) -> None:
     labels, _ = label_jumps(train, test, walk.x)
     print(f"{name}: {size:,} weights, squared error {error:.4f} a pixel")
     print(class_mixing(labels, train.labels, num_classes=10))
+    return np.asarray(walk.x)[0, :: len(labels[0]) // SHOWN][:SHOWN]
 
 
-def path(energy: neb.VariationalEnergy, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """What the decoder makes of the codes between two digits."""
-    codes = [energy.encode(jnp.asarray(x))[0] for x in (a, b)]
-    shares = np.linspace(0, 1, SHOWN)
-    return np.stack([energy.decode((1 - t) * codes[0] + t * codes[1]) for t in shares])
+def tile(axis, rows: dict[str, np.ndarray], title: str) -> None:
+    """A line of images for each name."""
+    images = [np.pad(row, ((0, 0), (1, 1), (1, 1)), constant_values=0.5) for row in rows.values()]
+    axis.imshow(np.concatenate([np.concatenate(list(i), axis=1) for i in images]), cmap="gray")
+    axis.images[0].set_clim(0, 1)
+    axis.set_yticks([10 * i + 4.5 for i in range(len(rows))], list(rows))
+    axis.set(xticks=[], title=title)
 
 
-def draw(rows: dict[str, np.ndarray], report: LatentReport, between: np.ndarray) -> Figure:
-    """Rows of jumps, the code, a path."""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    left, middle, right = figure.subplots(1, 3, width_ratios=(1.4, 1, 1.2))
-    lines = [np.concatenate(list(images), axis=1) for images in rows.values()]
-    left.imshow(np.concatenate(lines), cmap="gray", vmin=0, vmax=1)
-    left.set_yticks([8 * i + 3.5 for i in range(len(rows))], list(rows))
-    left.set(xticks=[], title=f"digits at sigma = {SIGMA:g}")
-    middle.bar(range(len(report.divergence)), report.divergence)
-    middle.set(xlabel="entry of the code, sorted", ylabel="KL, nats")
-    middle.set_title(f"{report.num_active} of {len(report.order)} entries in use")
-    half = SHOWN // 2
-    tiles = [np.concatenate(list(part), axis=1) for part in (between[:half], between[half:])]
-    right.imshow(np.concatenate(tiles), cmap="gray", vmin=0, vmax=1)
-    right.set(xticks=[], yticks=[], title="decoded between the codes of two digits")
+def draw(rows: dict[str, np.ndarray], films: dict[str, np.ndarray], report: LatentReport) -> Figure:
+    """Rows of jumps, films of chains, the code."""
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    pictures, code = figure.subfigures(1, 2, width_ratios=(1.7, 1))
+    above, below = pictures.subplots(2, 1, height_ratios=(len(rows), len(films)))
+    tile(above, rows, f"digits at sigma = {SIGMA:g}, and the jumps back")
+    tile(below, films, "jumps of one chain from pure noise")
+    axis = code.subplots()
+    axis.bar(range(len(report.divergence)), report.divergence)
+    axis.set(xlabel="entry of the code, sorted", ylabel="KL, nats")
+    axis.set_title(f"{report.num_active} of {len(report.order)} entries in use")
     return figure
 
 
@@ -89,16 +90,16 @@ def main() -> None:
     energies = learned(train.x)
     clean = jnp.asarray(test.x[:SHOWN])
     noisy = neb.smooth(jax.random.key(6), clean, SIGMA)
-    rows = {"clean": np.asarray(clean), "noisy": np.asarray(noisy)}
+    rows, films = {"clean": np.asarray(clean), "noisy": np.asarray(noisy)}, {}
     for name, energy in energies.items():
-        compare(name, energy, train, test)
+        films[name] = compare(name, energy, train, test)
         jump = jax.vmap(lambda y, energy=energy: neb.bayes_estimator(energy, y))
         rows[name] = np.asarray(jump(noisy))
     code = energies["UVB"]
     assert isinstance(code, neb.VariationalEnergy)
     report = latent_report(code, np.asarray(neb.smooth(jax.random.key(7), test.x, SIGMA)))
     print(report)
-    draw(rows, report, path(code, test.x[0], test.x[1])).savefig(options.out, dpi=110)
+    draw(rows, films, report).savefig(options.out, dpi=110)
     print(f"Look at {options.out}.")
 
 

@@ -9,7 +9,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-from tests.benchmarks.papers.kept import Kept
+from tests.benchmarks.kept import Kept
 
 FIGURES = ("spheres", "scores", "imaginary", "variational", "certified", "memory")
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from neb_ppl.robust import ConvClassifier, LinearClassifier, SmoothedClassifier, fit_classifier
-from tests.benchmarks.papers.kept import Kept
+from tests.benchmarks.kept import Kept
 from tests.benchmarks.papers.learned import SIGMAS, deen_energy
 
 NETWORKS = {"linear": LinearClassifier(), "convolutional": ConvClassifier(widths=(16, 32))}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 import neb_ppl as neb
 from neb_ppl.diagnostics import latent_report
-from tests.benchmarks.papers.kept import Kept
+from tests.benchmarks.kept import Kept
 from tests.benchmarks.papers.learned import label
 
 LEVELS = tuple(float(f"{level:.3g}") for level in np.geomspace(0.05, 2.0, 10))

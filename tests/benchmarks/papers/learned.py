@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 
 import neb_ppl as neb
-from tests.benchmarks.papers.kept import Kept
+from tests.benchmarks.kept import Kept
 
 __all__ = ["SIGMAS", "deen_energy", "label"]
 

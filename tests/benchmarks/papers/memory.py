@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 import neb_ppl as neb
 from neb_ppl.memory import memories, recall
-from tests.benchmarks.papers.kept import Kept
+from tests.benchmarks.kept import Kept
 from tests.benchmarks.papers.learned import SIGMAS, deen_energy, label
 
 COUNT, FEW = 300, 64

@@ -20,7 +20,7 @@ import neb_ppl as neb
 from neb_ppl.diagnostics import asymmetry, circulation
 from neb_ppl.energies.scale import fit_data_scale
 from neb_ppl.plots._style import COLOURS, restrain
-from tests.benchmarks.papers.kept import Kept
+from tests.benchmarks.kept import Kept
 from tests.benchmarks.papers.symmetric import (
     PENALTIES,
     blocks,

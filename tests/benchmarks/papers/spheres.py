@@ -13,7 +13,7 @@ from neb_ppl.geometry import (
     sphere_radius,
     sphere_thickness,
 )
-from tests.benchmarks.papers.kept import Kept
+from tests.benchmarks.kept import Kept
 
 COUNT = 3_000
 SIGMAS = np.round(np.linspace(0.05, 0.35, 13), 3)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import neb_ppl as neb
+from tests.benchmarks.kept import Kept
 from tests.benchmarks.papers import imaginary, scores, symmetric
-from tests.benchmarks.papers.kept import Kept
 
 
 def rows_of(divergence: np.ndarray) -> list[dict]:

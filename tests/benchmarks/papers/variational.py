@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 import neb_ppl as neb
 from neb_ppl.diagnostics import class_mixing, effective_sample_size
-from tests.benchmarks.papers.kept import Kept
+from tests.benchmarks.kept import Kept
 from tests.benchmarks.papers.learned import label
 
 SIGMA = 1.0

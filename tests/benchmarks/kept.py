@@ -1,10 +1,12 @@
-"""What a figure has computed so far: trained energies and rows of numbers, in a folder."""
+"""What a benchmark has computed so far: energies, arrays and rows of numbers, in a folder."""
 
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import neb_ppl as neb
 from tests.benchmarks.timing import machine
@@ -20,11 +22,14 @@ class Kept:
     folder : Path
     data_dir : Path or None
         Of MNIST's IDX files.
+    module : str
+        What is run, for the record.
     """
 
-    def __init__(self, folder: Path, data_dir: Path | None):
+    def __init__(self, folder: Path, data_dir: Path | None, module: str = "papers"):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.data_dir = folder, data_dir
+        self.command = f"python -m tests.benchmarks.{module}"
 
     def mnist(self, split: str):
         """Images and labels."""
@@ -37,6 +42,16 @@ class Kept:
             neb.save_energy(path, train())
         return neb.load_energy(path)
 
+    def arrays(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, np.ndarray]:
+        """The arrays of this name, computed at most once."""
+        path = self.folder / f"{name}.npz"
+        if not path.exists():
+            partial = path.with_suffix(".partial.npz")
+            np.savez(partial, **compute())
+            partial.replace(path)
+        with np.load(path) as stored:
+            return dict(stored)
+
     def row(self, figure: str, name: str, compute: Callable[[], dict]) -> dict:
         """The numbers of this name, computed at most once, with their seconds."""
         path = self.folder / f"{figure}.json"
@@ -45,7 +60,7 @@ class Kept:
             started = time.perf_counter()
             row = compute()
             content["rows"][name] = row | {"seconds": round(time.perf_counter() - started, 1)}
-            content["machine"] = machine() | {"command": "python -m tests.benchmarks.papers"}
+            content["machine"] = machine() | {"command": self.command}
             partial = path.with_suffix(".partial")
             partial.write_text(json.dumps(content, indent=1))
             partial.replace(path)
