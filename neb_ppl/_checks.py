@@ -80,6 +80,11 @@ def as_floats(name: str, numbers: Any, dtype: Any = None) -> Array:
 
 def as_numbers(name: str, numbers: Any) -> np.ndarray:
     """The same in NumPy, which under jit does not trace what is known."""
+    if isinstance(numbers, Tracer):
+        raise InvalidArgumentError(
+            f"{name} is traced by jax.jit, vmap or grad; expected known numbers: make them "
+            "outside, and use them inside."
+        )
     try:
         return np.asarray(numbers, np.float64)
     except (TypeError, ValueError) as error:

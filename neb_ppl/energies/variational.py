@@ -216,8 +216,9 @@ def uvb(
         Of the smoothing noise, and of the decoder; in data units.
     network : VAE or LinearVAE, optional
     num_points : int
-        Over which the energy is a mean. Training with one is cheapest and learns the same weights;
-        ``energy.renewed(rng_key, 16)`` then walks on a better mean.
+        Over which the energy is a mean. Training with one is cheapest, but the denoising loss adds
+        the variance of the jump over the points, divided by their number: with fewer points it
+        learns codes of smaller deviation. ``energy.renewed(rng_key, 16)`` walks on a better mean.
 
     References
     ----------

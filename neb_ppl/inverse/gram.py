@@ -184,7 +184,9 @@ def dense_gram(matrix: Float[Array, "m d"], shape: tuple[int, ...]) -> DenseGram
     gram = matmul(matrix, matrix.T)
     eigenvalues, eigenvectors = jnp.linalg.eigh(gram)
     eigenvectors = jax.lax.stop_gradient(eigenvectors)
-    return DenseGram(gram, jnp.maximum(eigenvalues, 0.0), eigenvectors, shape)
+    # Zeros that rounding left below 0 are 0, but bend as zeros do: no kink for derivatives.
+    eigenvalues = eigenvalues + jax.lax.stop_gradient(jnp.maximum(-eigenvalues, 0.0))
+    return DenseGram(gram, eigenvalues, eigenvectors, shape)
 
 
 def largest_eigenvalue(

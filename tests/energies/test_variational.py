@@ -1,5 +1,7 @@
 """Variational energies: functions of y, their parts and codes; linear ones in closed form."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +54,18 @@ def test_the_parts_are_those_of_the_formula(x64):
     laplace = np.mean([np.abs(y - x).sum() for x in shown]) * 2**0.5 / 0.7
     np.testing.assert_allclose(model.terms(y, "laplace")[0], laplace, rtol=1e-12)
     assert model.renewed(jax.random.key(9))(y) != model(y)
+
+
+def test_fewer_points_are_another_loss(x64):
+    """One point costs, on average, the loss of 16 and the variance of the jump over them."""
+    model = neb.uvb(KEY, (4,), 0.7, network=SMALL, num_points=16)
+    x, y = jax.random.normal(jax.random.key(1), (2, 50, 4))
+    each = [dataclasses.replace(model, points=point[None]) for point in model.points]
+    jumps = jnp.stack([jax.vmap(lambda y, e=e: neb.bayes_estimator(e, y))(y) for e in each])
+    together = jax.vmap(lambda y: neb.bayes_estimator(model, y))(y)
+    np.testing.assert_allclose(jumps.mean(0), together, rtol=1e-12, atol=1e-12)
+    one, many, spread = (float(jnp.mean(a**2)) for a in (x - jumps, x - together, jumps - together))
+    assert one == pytest.approx(many + spread, rel=1e-12) and spread > 0.01 * many
 
 
 def test_sigma_is_another_name_for_beta(x64):

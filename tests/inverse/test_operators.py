@@ -175,6 +175,7 @@ def test_gaussian_kernels_sum_to_one():
     [
         (lambda: mask([0, 3, 5]), InvalidArgumentError, "0 to 5. With indices: keep = np.zeros"),
         (lambda: mask(True), InvalidArgumentError, "one number"),
+        (lambda: jax.jit(mask)(KEEP), InvalidArgumentError, "keep is traced by jax.jit"),
         (lambda: mask([[True], [True, False]]), InvalidArgumentError, "keep must be numbers"),
         (lambda: mask(np.zeros(SHAPE, bool)), InvalidArgumentError, "0 of 64 entries kept"),
         (lambda: fourier(np.full(SHAPE, 2)), InvalidArgumentError, "2 to 2"),
