@@ -31,16 +31,13 @@ def learned(x: np.ndarray) -> dict[str, neb.SmoothedEnergy]:
     """Both energies, by the same loss."""
     network = neb.VAE(latent=16, hidden=256, blocks=1)
     starts = {
-        "UVB": neb.uvb(jax.random.key(0), (8, 8), SIGMA, network=network, num_points=1),
+        "UVB": neb.uvb(jax.random.key(0), (8, 8), SIGMA, network=network),
         "DEEN": neb.deen(jax.random.key(0), (8, 8), SIGMA, network=neb.MLP(hidden=512, blocks=3)),
     }
-    energies = {
+    return {
         name: neb.fit(jax.random.key(1), start, x, num_steps=1_500, progress_bar=False)[0]
         for name, start in starts.items()
     }
-    # One point is enough to learn from; the walk deserves a better mean.
-    energies["UVB"] = energies["UVB"].renewed(jax.random.key(2), 16)
-    return energies
 
 
 def compare(name: str, energy, train, test) -> np.ndarray:

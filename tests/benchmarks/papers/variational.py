@@ -17,7 +17,6 @@ NETWORKS = {
     "UVB": neb.VAE(latent=32, hidden=512, blocks=1),
     "DEEN": neb.MLP(hidden=512, blocks=1),
 }
-POINTS = 8
 CHAINS, JUMPS, THINNING = 4, 1_000, 20
 
 
@@ -32,14 +31,13 @@ def energy(kept: Kept, name: str) -> neb.SmoothedEnergy:
     def train() -> neb.SmoothedEnergy:
         network, key = NETWORKS[name], jax.random.key(0)
         if name == "UVB":
-            start = neb.uvb(key, (28, 28), SIGMA, network=network, num_points=1)
+            start = neb.uvb(key, (28, 28), SIGMA, network=network)
         else:
             start = neb.deen(key, (28, 28), SIGMA, network=network)
         settings = {"num_steps": STEPS, "learning_rate": RATES[name]}
         return neb.fit(jax.random.key(1), start, kept.mnist("train").x, **settings)[0]
 
-    trained = kept.energy(f"variational-{name}", train)
-    return trained.renewed(jax.random.key(4), POINTS) if name == "UVB" else trained
+    return kept.energy(f"variational-{name}", train)
 
 
 def of(kept: Kept, name: str) -> dict:
