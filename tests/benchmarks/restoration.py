@@ -113,6 +113,7 @@ def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--steps", type=int, default=3_000)
+    parser.add_argument("--problems", nargs="+", help="names; default all")
     parser.add_argument("--json")
     parser.add_argument("--out", type=Path, default=Path("restoration"), help="what is done so far")
     given = parser.parse_args()
@@ -125,7 +126,9 @@ def main() -> None:
     energy = kept.energy(f"{given.data}-prior", partial(prior, train, given.steps))
     truths = test[np.random.default_rng(1).permutation(len(test))[: given.images]]
     rows = []
-    for name, (operator, scale) in problems(train.shape[1:]).items():
+    known = problems(train.shape[1:])
+    for name in given.problems or known:
+        operator, scale = known[name]
         found = row(kept, given.data, name, energy, truths, operator, scale)
         rows.append({"data": given.data} | found)
         moment = inverse.check_second_moment(

@@ -1,10 +1,11 @@
 """neb_ppl's closures on the problems: annealed start, warm-up, then blocks of draws of x.
 
 Draws come in blocks of one shape until the time is over, so that a run compiles nothing which an
-earlier one has compiled.
+earlier one has compiled. Sequential Monte Carlo is run again and again: each run is a "chain".
 """
 
 import time
+from itertools import product
 from typing import Any, NamedTuple
 
 import jax
@@ -47,6 +48,10 @@ SETTINGS: dict[str, list[dict]] = {
     "plugin": [*_nuts(0.5, 0.9), *_ghmc(0.25, 0.5)],
     "inflated": [*_nuts(0.25, 0.5), *_ghmc(0.1, 0.25)],
     "direct": [*_nuts(0.25, 0.5), *_ghmc(0.1, 0.25)],
+    "smc": [
+        {"share": share, "particles": particles, "moves": moves}
+        for share, particles, moves in product((0.7, 0.9), (512, 2048), (3, 6))
+    ],
 }
 
 
@@ -67,6 +72,8 @@ def run(problem: Problem, setting: dict) -> tuple[np.ndarray, float, float]:
     Annealing and warm-up are never cut short: together they may take longer than
     ``setting["seconds"]``. One block of draws follows in any case.
     """
+    if setting["method"] == "smc":
+        return _runs_of_smc(problem, setting)
     try:
         family, posterior = _posterior(problem, setting)
         compile_seconds = _compile(problem, setting, family, posterior)
@@ -78,6 +85,29 @@ def run(problem: Problem, setting: dict) -> tuple[np.ndarray, float, float]:
     except (neb.NebPPLError, FloatingPointError) as error:
         raise SideError(f"{type(error).__name__}: {error}") from error
     return _thinned(draws), seconds, compile_seconds
+
+
+def _runs_of_smc(problem: Problem, setting: dict) -> tuple[np.ndarray, float, float]:
+    """Whole runs under `split` until the time is over, (runs, particles, d); one to compile."""
+    family, posterior = _posterior(problem, setting | {"method": "split"})
+
+    def once(i: int) -> np.ndarray:
+        found = neb.inverse.smc(
+            jax.random.fold_in(jax.random.key(setting["seed"]), i), family, posterior.observation,
+            closure="split", sigma=posterior.sigma, num_particles=setting["particles"],
+            num_moves=setting["moves"], progress_bar=False,
+        )  # fmt: skip
+        return found.x.reshape(len(found.x), -1)
+
+    key = (problem.tier, problem.name, "smc", setting["particles"])
+    compiling = time.perf_counter()
+    if key not in _compiled:
+        once(0)
+        _compiled.add(key)
+    began, runs = time.perf_counter(), []
+    while not runs or time.perf_counter() < began + setting["seconds"]:
+        runs.append(once(1 + len(runs)))
+    return np.stack(runs), time.perf_counter() - began, began - compiling
 
 
 def _posterior(problem: Problem, setting: dict) -> tuple[Any, Any]:
