@@ -25,8 +25,33 @@ def value(cls: type[T]) -> type[T]:
     own_repr = "__repr__" in cls.__dict__ or any(
         "__repr__" in base.__dict__ for base in cls.__mro__[1:-1]
     )
-    cls = dataclasses.dataclass(frozen=True, eq=False, repr=not own_repr)(cls)
-    return jax.tree_util.register_dataclass(cls)
+    return _registered(dataclasses.dataclass(frozen=True, eq=False, repr=not own_repr)(cls))
+
+
+def _registered(cls: type[T]) -> type[T]:
+    """A pytree whose structure knows its class.
+
+    To ``jax.tree_util.register_dataclass`` structures of different classes are equal where their
+    fields agree (seen in JAX 0.10 and 0.12): now and then jit then ran the program of another.
+    """
+    fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
+    fixed = tuple(field.name for field in fields if field.metadata.get("static"))
+    leaves = tuple(field.name for field in fields if field.name not in fixed)
+    keys = tuple(jax.tree_util.GetAttrKey(name) for name in leaves)
+
+    def flatten(tree: Any) -> tuple[tuple, tuple]:
+        children = tuple([getattr(tree, name) for name in leaves])
+        return children, tuple([getattr(tree, name) for name in fixed])
+
+    def flatten_with_keys(tree: Any) -> tuple[tuple, tuple]:
+        children, settings = flatten(tree)
+        return tuple(zip(keys, children, strict=True)), settings
+
+    def unflatten(settings: tuple, children: Any) -> Any:
+        return cls(**dict(zip(leaves, children, strict=True)), **dict(zip(fixed, settings)))  # noqa: B905
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
 
 
 def is_constant(tangents: Any) -> bool:
