@@ -37,7 +37,7 @@ def _registered(cls: type[T]) -> type[T]:
     fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
     fixed = tuple(field.name for field in fields if field.metadata.get("static"))
     leaves = tuple(field.name for field in fields if field.name not in fixed)
-    keys = tuple(jax.tree_util.GetAttrKey(name) for name in leaves)
+    names, keys = (*leaves, *fixed), tuple(map(jax.tree_util.GetAttrKey, leaves))
 
     def flatten(tree: Any) -> tuple[tuple, tuple]:
         children = tuple([getattr(tree, name) for name in leaves])
@@ -48,7 +48,7 @@ def _registered(cls: type[T]) -> type[T]:
         return tuple(zip(keys, children, strict=True)), settings
 
     def unflatten(settings: tuple, children: Any) -> Any:
-        return cls(**dict(zip(leaves, children, strict=True)), **dict(zip(fixed, settings)))  # noqa: B905
+        return cls(**dict(zip(names, (*children, *settings), strict=True)))
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
