@@ -28,8 +28,8 @@ def test_none_is_forgotten():
         assert "Needs" in (FOLDER / f"{name}.py").read_text()
 
 
-# About a minute each; what they call, other tests call too.
-LONG = ("choosing_sigma", "learned_prior_in_numpyro", "uvb_against_deen", "walks_against_nuts")
+# Most of a minute each, or more; what they call, other tests call too.
+LONG = set(WITHOUT_DATA) - {"certified_classification", "leaving_sigma_behind"}
 
 
 @pytest.mark.parametrize(

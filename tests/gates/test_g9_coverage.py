@@ -121,8 +121,11 @@ def test_controls_fail(problem, jump, closure):
 
 
 def test_plain_jumps_fail():
-    """The nearest mutant, always: 90 % intervals made of plain jumps do not hold 90 %."""
-    _, z, _ = judged(SMALL, SMALL.infer("mean"), 40)
+    """The nearest mutant, always: 90 % intervals made of plain jumps do not hold 90 %.
+
+    z grows with the root of the simulations: 40 gave -3.2, which is not enough of them.
+    """
+    _, z, _ = judged(SMALL, SMALL.infer("mean"), 100)
     assert z < -3.3
 
 
