@@ -8,7 +8,9 @@ two most distant points touch; `neb_ppl.suggest_sigma` starts there and says why
 
 One energy is learned at each of five sigmas from 8 x 8 digits, eight chains walk on it, and a
 classifier names what the jumps are. The picture: spheres that overlap; error of the jump and
-changes of class; jumps of one chain at each sigma.
+changes of class; jumps of one chain at each sigma. Look at the jumps before you read the changes:
+at a third of the critical sigma the chain leaves the digits, since the energy was never taught what
+lies between their spheres, and the classifier names noise.
 
     python tutorials/choosing_sigma.py --out sigma.png
 """
@@ -75,13 +77,17 @@ def draw(x: np.ndarray, critical: float, found: list[Seen]) -> Figure:
     middle.yaxis.label.set_color("C0")
     middle.set_title("sharper, or further")
     right.imshow(
-        np.concatenate([np.concatenate(list(s.film), axis=1) for s in found]),
+        np.concatenate([np.concatenate(_framed(s.film), axis=1) for s in found]),
         cmap="gray", vmin=0, vmax=1,
     )  # fmt: skip
-    middles = [8 * i + 3.5 for i in range(len(found))]
+    middles = [10 * i + 4.5 for i in range(len(found))]
     right.set_yticks(middles, [f"{s.sigma:.2f}" for s in found])
     right.set(xticks=[], ylabel="sigma", title="jumps of one chain")
     return figure
+
+
+def _framed(film: np.ndarray) -> list[np.ndarray]:
+    return [np.pad(image, 1, constant_values=0.5) for image in film]
 
 
 def main() -> None:
