@@ -25,11 +25,16 @@ def measure(kept: Kept) -> dict[str, dict]:
     """A row for each curve."""
     found = {}
     for sigma, network, look, hard in product(SIGMAS, NETWORKS, LOOKS, (False, True)):
-        name = f"sigma {sigma:g}, {network}, {look}" + (", adversarial" if hard else "")
+        name = named(sigma, network, look, hard)
         found[name] = kept.row(
             "certified", name, lambda s=sigma, n=network, k=look, h=hard: curve(kept, s, n, k, h)
         )
     return found
+
+
+def named(sigma: float, network: str, look: str, hard: bool) -> str:
+    """What the row of a curve is called."""
+    return f"sigma {sigma:g}, {network}, {look}" + (", adversarial" if hard else "")
 
 
 def trained(kept: Kept, sigma: float, network: str, look: str, hard: bool) -> SmoothedClassifier:
@@ -67,10 +72,10 @@ def draw(found: dict[str, dict]) -> Figure:
     colours = dict(zip(LOOKS, ("C0", "C1"), strict=True))
     for (i, network), (j, sigma) in product(enumerate(NETWORKS), enumerate(SIGMAS)):
         for look, hard in product(LOOKS, (False, True)):
-            name = f"sigma {sigma:g}, {network}, {look}" + (", adversarial" if hard else "")
             label = f"{look}, adversarial" if hard else look
             line = {"color": colours[look], "ls": "--" if hard else "-", "label": label}
-            axes[i, j].plot(sigma * SHARES, found[name]["accuracy"], **line)
+            row = found[named(sigma, network, look, hard)]
+            axes[i, j].plot(sigma * SHARES, row["accuracy"], **line)
         axes[i, j].set(title=f"{network}, sigma {sigma:g}", ylim=(0, 1))
         axes[1, j].set(xlabel="l2 radius")
         axes[i, 0].set(ylabel="right, and certified")

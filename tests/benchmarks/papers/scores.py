@@ -5,10 +5,8 @@ they are before and after training; what is left of the features of a feed-forwa
 Jacobian is made symmetric; and what a walk on a score that is no gradient does.
 """
 
-import argparse
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -292,15 +290,3 @@ def draw_walks(axis: Any, found: dict) -> None:
     axis.set_ylim(1e-4, 2e2)
     axis.set_title("entropy production of a walk (nats a sigma²)", fontsize=10)
     axis.legend(fontsize=8, loc="upper left")
-
-
-def main() -> None:
-    """Measure what is missing, draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("papers"))
-    kept = Kept(parser.parse_args().out, None)
-    draw(measure(kept)).savefig(kept.folder / "scores.png", dpi=110)
-
-
-if __name__ == "__main__":
-    main()
