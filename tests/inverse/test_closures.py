@@ -189,6 +189,31 @@ def test_gaussian_closures_are_exact_for_gaussian_priors(closure, noise, x64):
     assert (np.abs(np.cov(np.asarray(noise).T) - wanted) < error).all()
 
 
+@pytest.mark.parametrize("closure", ["split", "moment"])
+def test_gibbs_leaves_the_posterior_alone(closure, x64):
+    """T9: x from the posterior, y given x (and o), then the jump: x again, abs z < 5.
+
+    Under `split`, any prior, the data see y as well: precision I / sigma^2 + A^T S^{-1} A, where
+    S is the noise that is left. Under `moment`, a Gaussian prior, they do not; its jump does.
+    """
+    sigma, seen = 0.3, gaussian(from_matrix(MATRIX), SEEN, TAU)
+    covariance = np.diag([0.1, 0.5, 1.0, 2.0])
+    bell = neb.gaussian_mixture([1.0], np.ones((1, D)), covariance[None], sigma)
+    prior = mixture(D, sigma) if closure == "split" else bell
+    exact = exact_posterior(prior, seen).density
+    x = np.asarray(exact.at(1e-9).sample(jax.random.key(0), (20_000,)))
+    free = np.eye(D) / sigma**2
+    left = np.linalg.inv(TAU**2 * np.eye(2) - sigma**2 * MATRIX @ MATRIX.T)
+    data = MATRIX.T @ left if closure == "split" else np.zeros((D, 2))
+    spread = np.linalg.inv(free + data @ MATRIX)
+    noise = np.random.default_rng(1).multivariate_normal(np.zeros(D), spread, len(x))
+    posterior = posterior_energy(prior, seen, closure)
+    check_draws(posterior, exact, jnp.asarray((x @ free + data @ SEEN) @ spread + noise))
+    if closure == "split":
+        with pytest.raises(AssertionError):
+            check_draws(posterior, exact, jnp.asarray(neb.smooth(jax.random.key(2), x, sigma)))
+
+
 @pytest.mark.parametrize("noise", NOISES)
 def test_the_split_has_its_constant(noise, x64):
     """The law of y under noise R - sigma^2 A A^T, with p(o) in front, for each kind of R."""
