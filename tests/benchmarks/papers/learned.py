@@ -27,7 +27,10 @@ def deen_energy(kept: Kept, sigma: float) -> neb.NeuralEnergy:
 
 
 def label(kept: Kept, images: np.ndarray) -> np.ndarray:
-    """Classes by the three nearest of 10,000 training images (.95 right on test images)."""
+    """Classes by the three nearest of 10,000 training images.
+
+    Right on .95 of test images and .76 of jumps from noise of sigma = 1.
+    """
     flat = np.asarray(images).reshape(-1, 784)
     return _neighbours(kept).predict(flat).reshape(np.shape(images)[:-2])
 

@@ -52,9 +52,9 @@ def of(kept: Kept, name: str) -> dict:
         jax.random.key(3), model, neb.KineticLangevin(), start, num_samples=JUMPS,
         num_warmup=500, steps_per_jump=THINNING,
     )  # fmt: skip
-    labels = label(kept, np.asarray(walk.x))
-    mixing = class_mixing(labels, test.labels, num_classes=10)
-    single = class_mixing(labels[:1], test.labels, num_classes=10)
+    labels, known = label(kept, np.asarray(walk.x)), labels_of_jumps(kept, model)
+    mixing = class_mixing(labels, known, num_classes=10)
+    single = class_mixing(labels[:1], known, num_classes=10)
     indicators = (labels[..., None] == np.arange(10)).astype(float)
     return {
         "weights": size,
@@ -64,11 +64,24 @@ def of(kept: Kept, name: str) -> dict:
         "changes_per_1000": mixing.changes_per_1000,
         "distance": mixing.total_variation,
         "noise_alone": mixing.expected_variation,
+        "labels_alone": float(np.abs(shares(known) - shares(test.labels)).sum() / 2),
         "rhat": float(np.nanmax(mixing.rhat)),
         "ess": float(np.nanmin(effective_sample_size(indicators))),
         "labels": labels[0].tolist(),
         "film": np.round(np.asarray(walk.x)[0, :: JUMPS // 24][:24], 3).tolist(),
     }
+
+
+def labels_of_jumps(kept: Kept, model: neb.SmoothedEnergy) -> np.ndarray:
+    """Of jumps from test images + noise: blurred digits are not labelled as sharp ones are."""
+    noisy = neb.smooth(jax.random.key(5), kept.mnist("test").x, SIGMA)
+    jumps = jax.lax.map(lambda y: neb.bayes_estimator(model, y), noisy, batch_size=100)
+    return label(kept, np.asarray(jumps))
+
+
+def shares(labels: np.ndarray) -> np.ndarray:
+    """Frequencies of the ten classes."""
+    return np.bincount(labels, minlength=10) / len(labels)
 
 
 def draw(found: dict[str, dict]) -> Figure:
