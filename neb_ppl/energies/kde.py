@@ -1,5 +1,7 @@
 """The exact smoothed density of the empirical distribution: a kernel density estimate."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,10 +71,11 @@ def _log_sum(y: Array, chunks: Array, log_weights: Array, sigma: Array) -> Array
 
     The term in ``|y|^2`` is left out: what remains is a product of matrices once the queries are
     vmapped, and a large number cannot cancel inside the softmax. The body is rematerialised, so
-    the gradient keeps no chunk alive.
+    the gradient keeps no chunk alive; without a barrier against common subexpressions, which a
+    loop does not need, and with which jax 0.10.2 compiles wrong Hessians of 64 queries on CPUs.
     """
 
-    @jax.checkpoint
+    @partial(jax.checkpoint, prevent_cse=False)
     def absorb(carry, chunk):
         top, total = carry
         x, log_weight = chunk

@@ -69,3 +69,20 @@ def test_kernel_density_jump_is_the_softmax_mean(dtype, chunk_size):
             exact = weights @ np.asarray(x, np.float64) / weights.sum()
             error = np.abs(np.asarray(neb.bayes_estimator(energy, y)) - exact).max()
             assert error <= 2 * LIMITS[dtype]
+
+
+@pytest.mark.parametrize("chunk_size", [30, 100])
+def test_kernel_density_covariances_of_many_queries(chunk_size):
+    """64 Hessians in one compiled program: sigma^2 (I - sigma^2 H) is the covariance of softmax.
+
+    A compiler got 59 of them wrong. Threshold: entries of about .01, rounded to 1e-6.
+    """
+    x = neb.data.digits("train").x[:100].reshape(100, 64)
+    energy = neb.kernel_density(x, 0.3, chunk_size=chunk_size)
+    queries = energy.sample(jax.random.key(1), (64,))
+    hessians = jax.jit(lambda energy, y: jax.vmap(jax.hessian(energy))(y))(energy, queries)
+    for y, hessian in zip(np.asarray(queries, np.float64), np.asarray(hessians), strict=True):
+        logits = -np.sum((y - x.astype(np.float64)) ** 2, axis=1) / 0.18
+        weights = np.exp(logits - logits.max())
+        exact = np.cov(x.T, aweights=weights / weights.sum(), bias=True)
+        assert np.abs(0.09 * (np.eye(64) - 0.09 * hessian) - exact).max() <= 1e-5
