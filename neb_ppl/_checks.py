@@ -1,6 +1,7 @@
 """What every entry point asks of keys, counts, shares, shapes and numbers."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ __all__ = [
     "as_numbers",
     "check_counts",
     "check_key",
+    "check_positive",
     "check_shape",
     "check_share",
     "check_untraced",
@@ -51,6 +53,15 @@ def check_counts(**counts: int) -> None:
             )
 
 
+def check_positive(**numbers: float | Array) -> None:
+    """Each must be one positive, finite number."""
+    for name, number in numbers.items():
+        known = isinstance(number, int | float | np.number | np.ndarray | jax.Array)
+        if not known or np.ndim(number) or not 0 < number < math.inf:
+            seen = number.item() if isinstance(number, np.generic) else number
+            raise InvalidArgumentError(f"{name} must be a positive, finite number; got {seen!r}.")
+
+
 def check_share(name: str, share: float) -> None:
     """A number strictly between 0 and 1."""
     if not isinstance(share, int | float | np.number) or not 0 < share < 1:
@@ -60,7 +71,7 @@ def check_share(name: str, share: float) -> None:
 
 def check_shape(event_shape: int | tuple[int, ...]) -> tuple[int, ...]:
     """Lengths of an event's axes, of which there is at least one."""
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    shape = tuple(event_shape) if isinstance(event_shape, Iterable) else (event_shape,)
     if shape == ():
         raise EventShapeError(
             "event_shape must have an axis; got (). For numbers use (1,), and data of shape "

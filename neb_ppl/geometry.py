@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from neb_ppl._checks import as_numbers, check_counts
 from neb_ppl._precise import matmul
 from neb_ppl.data.checks import check_data
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
@@ -34,6 +35,7 @@ __all__ = [
 MAX_PAIRS = 2**27
 NUM_POINTS = 3_000
 MIN_DIMENSIONS = 16
+MANY_DIMENSIONS = 1_000
 BLOCK_SIZE = 1_024
 
 
@@ -73,10 +75,9 @@ def sphere_radius(sigma: float | Array, event_size: int) -> float | Array:
     float or array, like `sigma`
         Data units.
     """
-    if event_size < 1:
-        raise InvalidArgumentError(f"event_size must be at least 1; got {event_size}.")
+    check_counts(event_size=event_size)
     if not isinstance(sigma, Tracer):
-        values = np.asarray(sigma)
+        values = as_numbers("sigma", sigma)
         if not np.all(np.isfinite(values) & (values > 0)):
             raise InvalidArgumentError(f"sigma must be positive and finite; got {sigma}.")
     return sigma * math.sqrt(event_size)
@@ -96,8 +97,10 @@ def sphere_thickness(sigma: float, event_size: int) -> float:
         As in `sphere_radius`.
     """
     radius = float(sphere_radius(sigma, event_size))
+    if event_size > MANY_DIMENSIONS:  # the difference below would cancel; the next term is 1e-9
+        return sigma * math.sqrt(0.5 - 1 / (8 * event_size) - 1 / (16 * event_size**2))
     ratio = math.exp(2 * (math.lgamma((event_size + 1) / 2) - math.lgamma(event_size / 2)))
-    return math.sqrt(max(radius**2 - 2 * sigma**2 * ratio, 0.0))
+    return math.sqrt(radius**2 - 2 * sigma**2 * ratio)
 
 
 class OverlapGraph(NamedTuple):
@@ -132,7 +135,9 @@ def overlap_graph(
     r"""Points joined where their i-spheres overlap, :math:`\chi_{ij} \le \sigma`.
 
     Where it falls into parts, no noise leads from one to another: a walk on the exact energy
-    crosses seldom, and a learned one does not know their weights.
+    crosses seldom, and a learned one does not know their weights. That points are joined says less:
+    two alone at :math:`\chi_{ij} = \sigma` have a barrier of about d / 2 nats between them, and are
+    one basin only where their distance is below :math:`2 \sigma`.
 
     Parameters
     ----------
@@ -266,9 +271,10 @@ def suggest_sigma(
 ) -> SigmaSuggestion:
     """A sigma for learning and walking: a fraction of `critical_sigma`.
 
-    In fewer than 16 dimensions noise does not concentrate on spheres, and `critical_sigma` exceeds
-    the data's own spread: there it is a fraction of half their standard deviation, the root mean
-    square over dimensions.
+    Of twice `median_chi` where that is less: outliers set the former. In fewer than 16 dimensions
+    noise does not concentrate on spheres: there it is a fraction of half the data's standard
+    deviation, the root mean square over dimensions; near 16, look at both. No sigma promises that
+    walks mix: `diagnostics.class_mixing` tells.
 
     Parameters
     ----------
@@ -287,8 +293,8 @@ def suggest_sigma(
     InvalidArgumentError
         If all points are the same one, so that no sigma follows from them.
     """
-    if not (math.isfinite(fraction) and fraction > 0):
-        raise InvalidArgumentError(f"fraction must be positive and finite; got {fraction}.")
+    if not (isinstance(fraction, int | float | np.number) and 0 < fraction < math.inf):
+        raise InvalidArgumentError(f"fraction must be positive and finite; got {fraction!r}.")
     critical = critical_sigma(x, num_points=num_points, rng_key=rng_key)
     if not (math.isfinite(critical) and critical > 0):
         raise InvalidArgumentError(
@@ -305,21 +311,29 @@ def suggest_sigma(
             f"{critical:.3g}, are no guide."
         )
         return SigmaSuggestion(sigma, critical, sigma / critical, reason)
-    sigma = fraction * critical
+    twice = 2 * median_chi(x, num_points=num_points, rng_key=rng_key)
+    sigma = fraction * min(critical, twice)
     used = min(num_points, len(x))
-    return SigmaSuggestion(sigma, critical, fraction, _reason(sigma, critical, fraction, used))
+    reason = (
+        f"sigma = {sigma:.3g} is {sigma / critical:.3g} times sigma_c = {critical:.3g}, the sigma "
+        f"at which the i-spheres of the two most distant of {used:,} points touch"
+    )
+    if twice < critical:
+        reason += f", and {fraction:.3g} times twice the median chi: outliers set sigma_c here"
+    reason += f"; {_effect(sigma / critical, size)}."
+    return SigmaSuggestion(sigma, critical, sigma / critical, reason)
 
 
-def _reason(sigma: float, critical: float, fraction: float, num_points: int) -> str:
+def _effect(fraction: float, size: int) -> str:
     if fraction < 1:
-        effect = "the i-spheres of the most distant points stay apart: sharp jumps, slower mixing"
+        effect = "i-spheres of the most distant points stay apart: sharp jumps, slower mixing"
     elif fraction <= 2:
-        effect = "all i-spheres overlap: a walk can pass from any point to any other"
+        effect = "all i-spheres overlap"
     else:
-        effect = "all i-spheres overlap strongly: fast mixing, jumps that average over many points"
+        effect = "all i-spheres overlap strongly: jumps that average over many points"
     return (
-        f"sigma = {sigma:.3g} is {fraction:.3g} times sigma_c = {critical:.3g}, the sigma at which "
-        f"the i-spheres of the two most distant of {num_points:,} points touch; {effect}."
+        f"{effect}. A walk crosses where data lie between: two points alone, as far apart as "
+        f"those, have a barrier of about {size / (2 * fraction**2):.3g} nats"
     )
 
 
@@ -369,6 +383,7 @@ def _subset(
     x: Any, num_points: int, rng_key: PRNGKey | None
 ) -> tuple[np.ndarray, Float[Array, "n d"]]:
     """Which points were taken, and these, centred."""
+    check_counts(num_points=num_points)
     if num_points < 2:
         raise InvalidArgumentError(f"num_points must be at least 2; got {num_points}.")
     x = check_data(x)
@@ -380,7 +395,13 @@ def _subset(
         index = np.asarray(jax.random.permutation(key, len(x))[:num_points])
     x = x[index]
     points = jnp.asarray(x).reshape(len(x), -1)
-    return index, points - jnp.mean(points, axis=0, keepdims=True)
+    points = points - jnp.mean(points, axis=0, keepdims=True)
+    if not jnp.isfinite(jnp.sum(points**2)):
+        raise InvalidArgumentError(
+            f"x holds values up to {float(np.abs(x).max()):.3g}, whose squares overflow; expected "
+            "data in units of order one. Divide by their scale."
+        )
+    return index, points
 
 
 def _chi_of_pairs(points: Float[Array, "n d"]) -> Iterator[np.ndarray]:

@@ -1,6 +1,7 @@
 """NEBULA: a smoothed energy as an associative memory, whose memories are its attractors."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -13,44 +14,48 @@ from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.energies.neural import check_one_level, check_trained
 from neb_ppl.errors import InvalidArgumentError, NotAnEnergyError
 from neb_ppl.estimators import bayes_estimator, lanczos
-from neb_ppl.geometry import chi, sphere_radius
+from neb_ppl.geometry import chi
 from neb_ppl.progress import progress
 from neb_ppl.types import Array, ArrayLike, Bool, Event, Float, Scalar
 
 __all__ = ["Memories", "Recall", "memories", "recall"]
 
-TOLERANCE = 1e-3
+TOLERANCE = 0.01  # places, in sigma
+MERGE = 0.1
+FLOW = 1e-2  # gradients times sigma: where the flow hands over to L-BFGS, and where that ends
+POLISHED = 1e-5
+POLISH_STEPS = 200
+ERROR = 1e-4  # of a step of the flow, in sigma
 LONGEST = 1e4
 MAX_STEPS = 4_000
-POLISH_STEPS = 100
-BATCH = 64
+BATCH = 16  # starts that wait for one another
 DENSE_SIZE = 128
 LANCZOS_STEPS = 40
-MERGE = 0.05
-FLAT = 1e-3
 
 
 class Recall(NamedTuple):
-    """Where the flow from each start ends.
+    r"""Where the flow from each start ends.
 
     Attributes
     ----------
     memory : array, shape ``(n, *event)``
     energy : array, shape ``(n,)``
-    gradient_norm : array, shape ``(n,)``
-        Root mean square over entries, times sigma: without units.
     curvature : array, shape ``(n,)``
         Smallest eigenvalue of the Hessian, times sigma squared: at most 1 for a true smoothed
-        density, below 0 at a saddle.
+        density, below 0 at a saddle. Beyond 128 dimensions Lanczos's, which is not below the true.
+    error : array, shape ``(n,)``
+        How far the minimum may be, in sigma: :math:`\sigma |\nabla\phi|` over `curvature`, by
+        the quadratic there; infinite where the curvature is not positive.
     time : array, shape ``(n,)``
         Of the flow, in units in which the Bayes estimator is one Euler step away.
     converged : bool array, shape ``(n,)``
+        A minimum, and its place known to the tolerance.
     """
 
     memory: Float[Array, "n *event"]
     energy: Float[Array, " n"]
-    gradient_norm: Float[Array, " n"]
     curvature: Float[Array, " n"]
+    error: Float[Array, " n"]
     time: Float[Array, " n"]
     converged: Bool[Array, " n"]
 
@@ -73,11 +78,11 @@ def recall(
     y : array, shape ``(n, *event)``
         Starts: corrupted events, data, noise.
     method : "flow" or "robbins"
-        The flow itself, by an adaptive Runge-Kutta method of order 5, with L-BFGS for its last
-        digits; or the jump iterated, :math:`y \leftarrow \hat x(y)`: the flow in Euler steps of
-        length 1.
+        The flow itself, by an adaptive Runge-Kutta method of order 5; or the jump iterated,
+        :math:`y \leftarrow \hat x(y)`: the flow in Euler steps of length 1. L-BFGS finds the last
+        digits of both, from where :math:`\sigma |\nabla\phi|` is .01.
     tolerance : float
-        On `Recall.gradient_norm`.
+        On `Recall.error`: a distance, in sigma.
     progress_bar : bool
 
     Returns
@@ -92,13 +97,26 @@ def recall(
 
     Notes
     -----
-    Needs ``pip install "neb-ppl[memory]"`` for the flow (diffrax). Cost: some ten to hundreds of
-    gradients a start; for the curvature d Hessian products up to 128 dimensions, 40 beyond.
+    Needs ``pip install "neb-ppl[memory]"`` for the flow (diffrax). Cost: ten to thousands of
+    gradients a start, as one over its flattest direction's curvature; for the curvature d Hessian
+    products up to 128 dimensions, 40 beyond. A start within about .01 over the curvature of the
+    ridge between two basins may end on the ridge, a saddle, or beyond it.
 
     References
     ----------
     Saremi and Hyvaerinen, "Neural Empirical Bayes" (2019): NEBULA. Robbins (1956) for the jump.
     """
+    return _recall(energy, y, method, tolerance, progress_bar, name="y")
+
+
+def _recall(
+    energy: SmoothedEnergy,
+    y: ArrayLike,
+    method: str,
+    tolerance: float,
+    progress_bar: bool,
+    name: str,
+) -> Recall:
     check_one_level(energy, "recall from")
     if not isinstance(energy, SmoothedEnergy):
         raise NotAnEnergyError(
@@ -108,15 +126,14 @@ def recall(
     check_trained(energy)
     if method not in ("flow", "robbins"):
         raise InvalidArgumentError(f'method must be "flow" or "robbins"; got {method!r}.')
-    if not tolerance > 0:
-        raise InvalidArgumentError(f"tolerance must be positive; got {tolerance}.")
-    starts = jnp.asarray(check_data(y, energy.event_shape, name="y"), jnp.result_type(float))
+    _check_distance("tolerance", tolerance)
+    starts = jnp.asarray(check_data(y, energy.event_shape, name=name), jnp.result_type(float))
     follow = _flow if method == "flow" else _robbins
-    parts = []
+    size, parts = min(BATCH, len(starts)), []
     with progress(len(starts), "recall", show=progress_bar, unit="start") as bar:
-        for first in range(0, len(starts), BATCH):
-            rows = starts[first : first + BATCH]
-            padded = jnp.concatenate([rows, jnp.repeat(rows[:1], BATCH - len(rows), axis=0)])
+        for first in range(0, len(starts), size):
+            rows = starts[first : first + size]
+            padded = jnp.concatenate([rows, jnp.repeat(rows[:1], size - len(rows), axis=0)])
             ends = follow(energy, padded, jnp.asarray(tolerance, starts.dtype))
             parts.append(jax.tree.map(lambda leaf: leaf[: len(rows)], ends))  # noqa: B023
             bar.update(len(rows))
@@ -125,7 +142,7 @@ def recall(
 
 @dataclasses.dataclass(frozen=True)
 class Memories:
-    """The attractors that a set of starts flows to.
+    """The minima that a set of starts flows to.
 
     Attributes
     ----------
@@ -135,8 +152,11 @@ class Memories:
         Share of the starts that end there.
     energy, curvature : arrays, shape ``(k,)``
         As in `Recall`.
+    error : array, shape ``(k,)``
+        As in `Recall`: the largest of the starts that end there.
     owner : int array, shape ``(n,)``
-        Which attractor each start flows to; -1 where the flow did not converge.
+        Which attractor each start flows to; -1 where it ended at no minimum that can be told: a
+        saddle, a flat valley, an unfinished flow.
     distance : array, shape ``(k,)``, or None
         To the nearest point of the data, over sigma times the root of the event's size.
     nearest : int array, shape ``(k,)``, or None
@@ -147,14 +167,10 @@ class Memories:
     basins: np.ndarray
     energy: np.ndarray
     curvature: np.ndarray
+    error: np.ndarray
     owner: np.ndarray
     distance: np.ndarray | None
     nearest: np.ndarray | None
-
-    @property
-    def is_minimum(self) -> np.ndarray:
-        """Which are minima; the others are saddles, or flat."""
-        return self.curvature > FLAT
 
     def __len__(self) -> int:
         return len(self.y)
@@ -162,8 +178,8 @@ class Memories:
     def __str__(self) -> str:
         lost = int((self.owner < 0).sum())
         lines = [
-            f"{len(self)} attractors of {len(self.owner)} starts, {int(self.is_minimum.sum())} of "
-            f"them minima; the largest basin holds {self.basins.max(initial=0):.1%}"
+            f"{len(self)} attractors of {len(self.owner)} starts; the largest basin holds "
+            f"{self.basins.max(initial=0):.1%}"
         ]
         if self.distance is not None and len(self):
             lines.append(
@@ -171,7 +187,10 @@ class Memories:
                 f"{self.distance.max():.3g} radii of the noise"
             )
         if lost:
-            lines.append(f"{lost} starts did not converge: they are in no basin")
+            lines.append(
+                f"{lost} starts ended at no minimum that can be told (a saddle, a flat valley, an "
+                "unfinished flow): they are in no basin"
+            )
         return "\n".join(lines)
 
 
@@ -181,6 +200,7 @@ def memories(
     data: ArrayLike | None = None,
     *,
     method: str = "flow",
+    tolerance: float = TOLERANCE,
     merge: float = MERGE,
     progress_bar: bool = True,
 ) -> Memories:
@@ -194,34 +214,47 @@ def memories(
     data : array, shape ``(m, *event)``, optional
         To which distances are told: memories far from all are "creative".
     method : "flow" or "robbins"
+    tolerance : float
         As in `recall`.
     merge : float
-        Ends closer than this times :math:`\sigma \sqrt d` are one attractor.
+        Ends closer than this, in sigma, are one attractor; at least twice the tolerance.
     progress_bar : bool
 
     Returns
     -------
     Memories
+
+    Raises
+    ------
+    NotAnEnergyError, EventShapeError, NonFiniteDataError, InvalidArgumentError
+        As `recall`; a `merge` that is too small.
     """
-    found = recall(energy, starts, method=method, progress_bar=progress_bar)
+    _check_distance("merge", merge)
+    if merge < 2 * tolerance:
+        raise InvalidArgumentError(
+            f"merge must be at least twice the tolerance, {tolerance}, or one attractor may count "
+            f"as two; got {merge}."
+        )
+    points = None if data is None else check_data(data, energy.event_shape, name="data")
+    found = _recall(energy, starts, method, tolerance, progress_bar, name="starts")
     ends = np.asarray(found.memory, np.float64).reshape(len(found.memory), -1)
-    radius = float(sphere_radius(energy.sigma, ends.shape[1]))
-    first, owner = _merged(ends, np.asarray(found.converged), merge * radius)
+    first, owner = _merged(ends, np.asarray(found.converged), merge * float(energy.sigma))
     count = np.bincount(owner[owner >= 0], minlength=len(first))
     order = np.argsort(-count, kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     kept = first[order]
+    error = np.zeros(len(first))
+    np.maximum.at(error, owner[owner >= 0], np.asarray(found.error)[owner >= 0])
     distance = nearest = None
-    if data is not None and len(kept):
-        points = check_data(data, energy.event_shape, name="data")
-        gaps = 2 * np.asarray(chi(np.asarray(found.memory)[kept], points)) / float(energy.sigma)
-        nearest, distance = gaps.argmin(axis=1), gaps.min(axis=1)
+    if points is not None:
+        distance, nearest = _nearest(np.asarray(found.memory)[kept], points, float(energy.sigma))
     return Memories(
         np.asarray(found.memory)[kept],
         count[order] / len(ends),
         np.asarray(found.energy)[kept],
         np.asarray(found.curvature)[kept],
+        error[order],
         np.append(rank, -1)[owner],
         distance,
         nearest,
@@ -242,13 +275,30 @@ def _merged(ends: np.ndarray, good: np.ndarray, radius: float) -> tuple[np.ndarr
     return np.array(first, int), owner
 
 
-def _rms(y: Event) -> Scalar:
-    return jnp.sqrt(jnp.mean(y**2))
+def _nearest(y: np.ndarray, points: ArrayLike, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Distance of each memory to the nearest point, in radii of the noise, and which that is."""
+    gaps = [2 * np.asarray(chi(one[None], points))[0] / sigma for one in y]
+    return np.array([gap.min() for gap in gaps]), np.array([gap.argmin() for gap in gaps], int)
+
+
+def _check_distance(name: str, distance: float) -> None:
+    if not isinstance(distance, int | float | np.number) or not 0 < distance < math.inf:
+        raise InvalidArgumentError(
+            f"{name} must be a positive number, a distance in sigma; got {distance!r}."
+        )
+
+
+def _norm(y: Event) -> Scalar:
+    return jnp.sqrt(jnp.sum(y**2))
 
 
 def _finish(energy: SmoothedEnergy, y: Event, time: Scalar, tolerance: Scalar) -> Recall:
-    size = energy.sigma * _rms(energy.score(y))
-    return Recall(y, energy(y), size, _curvature(energy, y), time, size <= tolerance)
+    """Down to the bottom of the basin that the flow has found, and what is known of it."""
+    # `descend` takes the root of the mean square.
+    y = descend(energy, y, POLISH_STEPS, POLISHED / math.sqrt(y.size)).y
+    size, curvature = energy.sigma * _norm(energy.score(y)), _curvature(energy, y)
+    error = jnp.where(curvature > 0, size / jnp.where(curvature > 0, curvature, 1.0), jnp.inf)
+    return Recall(y, energy(y), curvature, error, time, error <= tolerance)
 
 
 @jax.jit
@@ -265,17 +315,14 @@ def _flow(energy: SmoothedEnergy, starts: Array, tolerance: Scalar) -> Recall:
             y0=y,
             args=energy,
             # Errors well below where it stops, or stiff directions would keep it from stopping.
-            stepsize_controller=diffrax.PIDController(
-                rtol=1e-4, atol=0.1 * tolerance * energy.sigma
-            ),
+            stepsize_controller=diffrax.PIDController(rtol=1e-4, atol=ERROR * energy.sigma),
             event=diffrax.Event(
-                diffrax.steady_state_event(rtol=0.0, atol=10 * tolerance * energy.sigma, norm=_rms)
+                diffrax.steady_state_event(rtol=0.0, atol=FLOW * energy.sigma, norm=_norm)
             ),
             max_steps=MAX_STEPS,
             throw=False,
         )
-        end = descend(energy, solved.ys[-1], POLISH_STEPS, tolerance).y
-        return _finish(energy, end, solved.ts[-1], tolerance)
+        return _finish(energy, solved.ys[-1], solved.ts[-1], tolerance)
 
     return jax.lax.map(one, starts, batch_size=BATCH)
 
@@ -285,12 +332,12 @@ def _robbins(energy: SmoothedEnergy, starts: Array, tolerance: Scalar) -> Recall
     def one(y: Event) -> Recall:
         def goes_on(carry: tuple) -> Array:
             _, gap, count = carry
-            return (count < LONGEST) & (gap > tolerance)
+            return (count < LONGEST) & (gap > FLOW)
 
         def jump(carry: tuple) -> tuple:
             y, _, count = carry
             x = bayes_estimator(energy, y)
-            return x, _rms(x - y) / energy.sigma, count + 1
+            return x, _norm(x - y) / energy.sigma, count + 1
 
         y, _, count = jax.lax.while_loop(goes_on, jump, (y, jnp.full((), jnp.inf, y.dtype), 0))
         return _finish(energy, y, jnp.asarray(count, y.dtype), tolerance)

@@ -9,6 +9,7 @@ import pytest
 
 from neb_ppl import geometry
 from neb_ppl.data import digits, mnist
+from neb_ppl.energies.kde import kernel_density
 from neb_ppl.errors import EventShapeError, InvalidArgumentError, NonFiniteDataError
 from neb_ppl.geometry import (
     chi,
@@ -142,6 +143,8 @@ def test_measures_refuse_unusable_data(measure):
         measure(X, num_points=1)
     with pytest.raises(NonFiniteDataError):
         measure(np.where(X > 0.9, np.nan, X))
+    with pytest.raises(InvalidArgumentError, match="squares overflow"):
+        measure(1e30 * X)
 
 
 def test_suggestion_gives_its_reason():
@@ -152,6 +155,27 @@ def test_suggestion_gives_its_reason():
     assert "0.5 times sigma_c" in suggestion.reason and "of 41 points" in suggestion.reason
     reasons = {suggest_sigma(x, f).reason.split(";")[1] for f in (0.5, 1.0, 2.5)}
     assert len(reasons) == 3
+    assert "about 40 nats" in suggestion.reason  # 20 / 2 / 0.5^2
+
+
+def test_an_outlier_does_not_set_sigma():
+    """One of 1,000 points fifty times as far: sigma is twice the median chi, and says so."""
+    x = np.random.default_rng(0).normal(size=(1_000, 64)).astype(np.float32)
+    calm = suggest_sigma(x)
+    assert calm.sigma == calm.critical_sigma
+    x[0] *= 50
+    suggestion = suggest_sigma(x)
+    assert suggestion.critical_sigma > 20 and suggestion.sigma == 2 * median_chi(x) < 1.5
+    assert "outliers set sigma_c" in suggestion.reason
+
+
+def test_barriers_of_two_points():
+    """At chi = sigma the barrier is d / 2 nats less log 2: phi half-way less phi at a point."""
+    axis = np.zeros((1, 64), np.float32)
+    axis[0, 0] = 8.0  # chi is half the distance, 8, over the root of 64
+    energy = kernel_density(np.concatenate([-axis, axis]), 1.0)
+    barrier = energy(np.zeros(64, np.float32)) - energy(axis[0])
+    assert barrier == pytest.approx(64 / 2 - np.log(2), rel=1e-4)
 
 
 def test_in_few_dimensions_sigma_follows_the_spread():
@@ -210,3 +234,5 @@ def test_the_noise_lies_on_its_sphere():
         norms = np.linalg.norm(np.random.default_rng(d).normal(size=(100_000, d)), axis=1)
         assert abs(norms.std() / sphere_thickness(1.0, d) - 1) < 5 / np.sqrt(2 * 50_000)
     assert sphere_thickness(2.0, 10_000) == pytest.approx(2 / 2**0.5, rel=1e-3)
+    assert sphere_thickness(1.0, 1_001) == pytest.approx(sphere_thickness(1.0, 1_000), rel=1e-6)
+    assert sphere_thickness(1.0, 10**8) == pytest.approx(0.5**0.5, rel=1e-8)

@@ -30,8 +30,8 @@ SHARES = (0.95, 1.5, 2.0, 3.0, 4.0)
 def classifiers(digits) -> dict[str, neb.robust.SmoothedClassifier]:
     """The same network, on noisy copies and on jumps from them."""
     energy = neb.deen(jax.random.key(0), (8, 8), SIGMA)
-    energy, _ = neb.fit(jax.random.key(1), energy, digits.x, num_steps=800, progress_bar=False)
-    settings = {"num_steps": 600, "learning_rate": 1e-2, "progress_bar": False}
+    energy, _ = neb.fit(jax.random.key(1), energy, digits.x, num_steps=800)
+    settings = {"num_steps": 600, "learning_rate": 1e-2}
     network, key = LinearClassifier(), jax.random.key(2)
     return {
         "noisy copies": fit_classifier(
@@ -60,9 +60,7 @@ def main() -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, smoothed in classifiers(neb.data.digits("train")).items():
-        found = smoothed.certify(
-            jax.random.key(3), x, num_estimate=1_000, alpha=ALPHA, progress_bar=False
-        )
+        found = smoothed.certify(jax.random.key(3), x, num_estimate=1_000, alpha=ALPHA)
         right_share = found.accuracy(labels, RADII)
         print(f"{name}: {found}; right {right_share[0]:.0%}, within .5 {right_share[10]:.0%}")
         left.plot(RADII, right_share, label=f"votes on {name}")

@@ -44,11 +44,11 @@ class Seen(NamedTuple):
 def seen_at(sigma: float, train, test) -> Seen:
     """Learn, walk, name the jumps."""
     energy = neb.deen(jax.random.key(0), (8, 8), sigma)
-    energy, _ = neb.fit(jax.random.key(1), energy, train.x, num_steps=800, progress_bar=False)
+    energy, _ = neb.fit(jax.random.key(1), energy, train.x, num_steps=800)
     start = neb.start_at_data(jax.random.key(2), energy, train.x, CHAINS)
     walk = neb.sample(
         jax.random.key(3), energy, neb.KineticLangevin(), start, num_samples=JUMPS,
-        steps_per_jump=10, progress_bar=False,
+        steps_per_jump=10,
     )  # fmt: skip
     labels, _ = label_jumps(train, test, walk.x)
     mixing = class_mixing(labels, train.labels, num_classes=10)

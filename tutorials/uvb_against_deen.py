@@ -35,7 +35,7 @@ def learned(x: np.ndarray) -> dict[str, neb.SmoothedEnergy]:
         "DEEN": neb.deen(jax.random.key(0), (8, 8), SIGMA, network=neb.MLP(hidden=512, blocks=3)),
     }
     return {
-        name: neb.fit(jax.random.key(1), start, x, num_steps=1_500, progress_bar=False)[0]
+        name: neb.fit(jax.random.key(1), start, x, num_steps=1_500)[0]
         for name, start in starts.items()
     }
 
@@ -47,7 +47,7 @@ def compare(name: str, energy, train, test) -> np.ndarray:
     start = neb.start_at_noise(jax.random.key(4), energy, 8)
     walk = neb.sample(
         jax.random.key(5), energy, neb.KineticLangevin(), start, num_samples=300, num_warmup=300,
-        steps_per_jump=10, progress_bar=False,
+        steps_per_jump=10,
     )  # fmt: skip
     labels, _ = label_jumps(train, test, walk.x)
     print(f"{name}: {size:,} weights, squared error {error:.4f} a pixel")

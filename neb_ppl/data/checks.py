@@ -139,6 +139,12 @@ def warn_outside_range(
 def _as_array(x: Any, name: str) -> Data:
     if isinstance(x, jax.Array):
         return x
+    if isinstance(x, str) or x is None:
+        raise InvalidArgumentError(f"{name} must be an array of events; got {x!r}.")
+    if hasattr(x, "x") and hasattr(x, "labels"):
+        raise InvalidArgumentError(
+            f"{name} is data with labels; expected the events alone: pass its .x."
+        )
     if isinstance(x, np.ma.MaskedArray) and x.mask.any():
         raise InvalidArgumentError(
             f"{name} is masked in {int(x.mask.sum())} places; expected complete events. Drop the "
@@ -162,7 +168,7 @@ def _check_shape(x: Data, event_shape: tuple[int, ...] | None, name: str) -> Non
     if expected is not None and seen != expected:
         raise EventShapeError(
             f"{name} has shape {x.shape}, so events of shape {seen}; expected {expected}. "
-            + _shape_hint(x, expected)
+            + _shape_hint(x, expected, name)
         )
     if x.size == 0:
         raise InvalidArgumentError(
@@ -171,14 +177,14 @@ def _check_shape(x: Data, event_shape: tuple[int, ...] | None, name: str) -> Non
         )
 
 
-def _shape_hint(x: Data, expected: tuple[int, ...]) -> str:
+def _shape_hint(x: Data, expected: tuple[int, ...], name: str) -> str:
     seen = tuple(x.shape[1:])
     if tuple(x.shape) == expected:
-        return "It is one event: add the batch axis, x[None]."
+        return f"It is one event: add the batch axis, {name}[None]."
     if sorted(seen) == sorted(expected):
         return "The axes are in another order: use numpy.transpose, not reshape."
     if math.prod(seen) == math.prod(expected):
-        return f"The sizes agree: use x.reshape({', '.join(map(str, (-1, *expected)))})."
+        return f"The sizes agree: use {name}.reshape({', '.join(map(str, (-1, *expected)))})."
     return "Give data of that shape, or build the model with this event shape."
 
 
@@ -200,6 +206,10 @@ def _as_float(x: Data, name: str, scale: float | None) -> Data:
         raise InvalidArgumentError(
             f"{name} has dtype {x.dtype}; expected real floats. Convert it to a numeric array, "
             "events of one shape."
+        )
+    if scale is None and x.dtype == bool:
+        raise InvalidArgumentError(
+            f"{name} holds booleans; expected floats in data units: {name}.astype(float)."
         )
     if scale is None:
         raise InvalidArgumentError(

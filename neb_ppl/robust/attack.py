@@ -10,6 +10,8 @@ import numpy as np
 from neb_ppl._checks import check_counts, check_key
 from neb_ppl._noise import standard_normal
 from neb_ppl.errors import InvalidArgumentError
+from neb_ppl.progress import progress
+from neb_ppl.robust.checks import check_call, check_labels, check_radii
 from neb_ppl.robust.classifier import SmoothedClassifier
 from neb_ppl.types import Array, ArrayLike, Event, Int, PRNGKey, Scalar
 
@@ -61,10 +63,12 @@ def attack(
     *,
     num_steps: int = 20,
     num_draws: int = 32,
+    progress_bar: bool = True,
 ) -> np.ndarray:
-    """Events within `radii` of x that the smoothed classifier likes least to call `labels`.
+    """Events within `radii` of x, moved so that the smoothed classifier calls them `labels` less.
 
-    Projected gradient ascent (PGD) in the l2 norm on `soft_loss`, through the jump.
+    Projected gradient ascent (PGD) in the l2 norm on `soft_loss`, through the jump. It may miss
+    events nearby that move the vote: only a certificate excludes them.
 
     Parameters
     ----------
@@ -72,41 +76,56 @@ def attack(
     smoothed : SmoothedClassifier
     x : array, shape ``(n, *event)``
     labels : int array, shape ``(n,)``
+        From 0 on: events where a certificate abstains are to be left out.
     radii : float, or array of shape ``(n,)``
+        In data units.
     num_steps : int
     num_draws : int
         Noisy copies that a gradient is averaged over; the same ones at every step. Each costs a
         Hessian product of the energy a step.
+    progress_bar : bool
 
     Returns
     -------
     array, shape ``(n, *event)``
+
+    Raises
+    ------
+    InvalidArgumentError, EventShapeError, NonFiniteDataError
+
+    Warns
+    -----
+    DataRangeWarning
+        x far outside the range that the energy was trained on.
     """
     check_key(rng_key)
     check_counts(num_steps=num_steps, num_draws=num_draws)
-    x, labels = jnp.asarray(x), jnp.asarray(labels)
-    radii = jnp.broadcast_to(jnp.asarray(radii, x.dtype), labels.shape)
-    if labels.shape != x.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+    if not isinstance(smoothed, SmoothedClassifier):
         raise InvalidArgumentError(
-            f"labels must be whole numbers of shape {x.shape[:1]}; got {labels.dtype} of shape "
-            f"{labels.shape}."
+            "smoothed must be a SmoothedClassifier, of smoothed_classifier or fit_classifier; got "
+            f"a {type(smoothed).__name__}."
         )
-    return np.asarray(_attack(rng_key, smoothed, x, labels, radii, num_steps, num_draws))
+    x, classes = check_call(smoothed, x)
+    labels = check_labels(labels, len(x), classes).astype(np.int32)
+    radii = check_radii("radii", radii, (), (len(x),)).astype(x.dtype)
+    keys = jax.random.split(rng_key, len(x))
+    moved = []
+    with progress(len(x), "attack", show=progress_bar, unit="event") as bar:
+        for event in zip(keys, x, labels, np.broadcast_to(radii, len(x)), strict=True):
+            moved.append(np.asarray(_attack(smoothed, *event, num_steps, num_draws)))
+            bar.update(1)
+    return np.stack(moved)
 
 
 @partial(jax.jit, static_argnames=("num_steps", "num_draws"))
 def _attack(
-    rng_key: PRNGKey,
     smoothed: SmoothedClassifier,
-    x: Array,
-    labels: Array,
-    radii: Array,
+    rng_key: PRNGKey,
+    x: Event,
+    label: Int[Array, ""],
+    radius: Scalar,
     num_steps: int,
     num_draws: int,
-) -> Array:
-    def one(arguments: tuple) -> Array:
-        key, x, label, radius = arguments
-        noise = standard_normal(key, (num_draws, *x.shape), x.dtype)
-        return climb(smoothed, x, label, noise, radius, num_steps)
-
-    return jax.lax.map(one, (jax.random.split(rng_key, len(x)), x, labels, radii))
+) -> Event:
+    noise = standard_normal(rng_key, (num_draws, *x.shape), x.dtype)
+    return climb(smoothed, x, label, noise, radius, num_steps)

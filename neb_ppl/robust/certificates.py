@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 from scipy import special
 
-from neb_ppl._checks import check_share
-from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl._checks import as_numbers, check_counts, check_share
+from neb_ppl.energies.base import check_sigma
+from neb_ppl.errors import InvalidArgumentError
+from neb_ppl.robust.checks import check_labels, check_radii
 from neb_ppl.types import ArrayLike
 
 __all__ = ["ABSTAIN", "Certificates", "certified_radius", "lower_bound"]
@@ -28,15 +30,21 @@ def lower_bound(successes: ArrayLike, trials: int, alpha: float) -> np.ndarray:
     trials : int
     alpha : float
 
+    Raises
+    ------
+    InvalidArgumentError
+
     References
     ----------
     Clopper and Pearson (1934).
     """
     check_share("alpha", alpha)
-    k = np.asarray(successes)
-    if not (np.all(k >= 0) and np.all(k <= trials)):
+    check_counts(trials=trials)
+    k = as_numbers("successes", successes)
+    bad = k[~((k >= 0) & (k <= trials) & (k == np.round(k)))]
+    if bad.size:
         raise InvalidArgumentError(
-            f"successes must lie in 0 .. {trials}; got {k.min()}, {k.max()}."
+            f"successes must be whole numbers in 0 .. {trials}, the trials; got {bad[0]:g}."
         )
     bound = special.betaincinv(np.maximum(k, 1), trials - k + 1.0, alpha)
     return np.where(k > 0, bound, 0.0)
@@ -47,12 +55,26 @@ def certified_radius(probability: ArrayLike, sigma: float) -> np.ndarray:
 
     0 where p is at most a half. In the l2 norm, in data units.
 
+    Parameters
+    ----------
+    probability : array
+        p, a lower bound of the probability of the majority's class.
+    sigma : float
+
+    Raises
+    ------
+    InvalidArgumentError
+
     References
     ----------
     Cohen, Rosenfeld and Kolter, "Certified adversarial robustness via randomized smoothing" (2019).
     """
-    p = np.asarray(probability, np.float64)
-    return sigma * special.ndtri(np.maximum(p, 0.5))
+    check_sigma(sigma)
+    p = as_numbers("probability", probability)
+    bad = p[~((p >= 0) & (p <= 1))]
+    if bad.size:
+        raise InvalidArgumentError(f"probability must lie in [0, 1]; got {bad[0]:g}.")
+    return float(sigma) * special.ndtri(np.maximum(p, 0.5))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,11 +104,10 @@ class Certificates:
 
     def accuracy(self, labels: ArrayLike, radii: float | ArrayLike = 0.0) -> np.ndarray:
         """Share of events that are classified rightly within each radius; abstaining is wrong."""
-        truth = np.asarray(labels)
-        if truth.shape != self.labels.shape:
-            raise EventShapeError(f"labels must have shape {self.labels.shape}; got {truth.shape}.")
+        truth = check_labels(labels, len(self.labels))
+        radii = check_radii("radii", radii)
         held = np.where(self.labels == truth, self.radii, -1.0)
-        return (held[:, None] >= np.ravel(radii)).mean(axis=0).reshape(np.shape(radii))
+        return (held[:, None] >= radii.ravel()).mean(axis=0).reshape(radii.shape)
 
     def __str__(self) -> str:
         abstained = int((self.labels == ABSTAIN).sum())

@@ -1,22 +1,23 @@
 """Classify what is left of a noisy event after the jump, by majority, with a certificate."""
 
+import math
+import warnings
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from scipy import stats
 
 from neb_ppl._checks import check_counts, check_key, check_share
 from neb_ppl._pytree import value
-from neb_ppl.data import check_data
-from neb_ppl.energies.base import SmoothedScore, check_sigma
-from neb_ppl.energies.neural import check_one_level, check_trained
-from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.energies.base import SmoothedScore
+from neb_ppl.errors import InvalidArgumentError, NebPPLWarning
 from neb_ppl.estimators import bayes_estimator, smooth
 from neb_ppl.progress import progress
 from neb_ppl.robust.certificates import ABSTAIN, Certificates, certified_radius, lower_bound
+from neb_ppl.robust.checks import check_call, check_classifier, check_decides, check_energy
 from neb_ppl.types import Array, ArrayLike, Event, Int, PRNGKey, Scalar
 
 __all__ = ["SmoothedClassifier", "smoothed_classifier"]
@@ -30,7 +31,7 @@ class SmoothedClassifier:
 
     .. math:: g(x) = \arg\max_c P\bigl(f(\hat x(x + \sigma \xi)) = c\bigr)
 
-    Made by `smoothed_classifier`. Without an energy it is plain randomised smoothing,
+    Build it with `smoothed_classifier`. Without an energy it is plain randomised smoothing,
     :math:`f(x + \sigma \xi)`.
 
     Attributes
@@ -39,11 +40,22 @@ class SmoothedClassifier:
         One event to class scores, shape ``(classes,)``.
     energy : SmoothedScore or None
     sigma : scalar array
+        Of the noise; the energy's where there is one.
     """
 
     classifier: Callable[[Event], Array]
     energy: SmoothedScore | None
     sigma: Scalar
+
+    def __repr__(self) -> str:
+        function = getattr(self.classifier, "func", self.classifier)
+        energy = None if self.energy is None else type(self.energy).__name__
+        sigma = self.sigma if isinstance(self.sigma, Tracer) else f"{float(self.sigma):.4g}"
+        size = sum(jnp.size(leaf) for leaf in jax.tree.leaves(self))
+        return (
+            f"SmoothedClassifier(classifier={type(function).__name__}, energy={energy}, "
+            f"sigma={sigma}, {size:,} numbers)"
+        )
 
     def scores(self, y: Event) -> Array:
         """Class scores of one noisy event, after the jump."""
@@ -61,7 +73,8 @@ class SmoothedClassifier:
         """Labels; `ABSTAIN` (-1) where the two most frequent votes cannot be told apart.
 
         Wrong about the majority with probability at most alpha, each event for itself: two-sided
-        binomial test of the two largest counts.
+        binomial test of the two largest counts. Votes that are not finite are counted as one more
+        class, so that it abstains where they lead.
 
         Parameters
         ----------
@@ -72,18 +85,39 @@ class SmoothedClassifier:
         alpha : float
         progress_bar : bool
 
+        Raises
+        ------
+        InvalidArgumentError, EventShapeError, NonFiniteDataError
+            Among them too few draws for any to decide, and a classifier that gives no finite vote.
+
+        Warns
+        -----
+        NebPPLWarning
+            Votes that are not finite, with their number.
+        DataRangeWarning
+            x far outside the range that the energy was trained on.
+
         References
         ----------
         Hung and Fithian (2019) for the test; Cohen, Rosenfeld and Kolter (2019).
         """
         check_share("alpha", alpha)
-        counts, _ = self.votes(rng_key, x, num_draws, progress_bar=progress_bar)
-        first, second = np.sort(counts, axis=1)[:, :-3:-1].T
-        p = [
-            stats.binomtest(int(a), int(a + b)).pvalue if a + b else 1.0
-            for a, b in zip(first, second, strict=True)
-        ]
-        return np.where(np.array(p) <= alpha, counts.argmax(axis=1), ABSTAIN)
+        check_counts(num_draws=num_draws)
+        check_decides("num_draws", num_draws, math.ceil(1 - math.log2(alpha)), alpha)
+        counts, invalid = self.votes(rng_key, x, num_draws, progress_bar=progress_bar)
+        if invalid.any():
+            warnings.warn(
+                f"{invalid.sum()} of {num_draws * len(invalid)} votes were not finite and counted "
+                "as one more class: look at smoothed.scores of noisy events.",
+                NebPPLWarning,
+                stacklevel=2,
+            )
+        rivals = np.column_stack([counts, invalid])
+        first, second = np.sort(rivals, axis=1)[:, :-3:-1].T
+        pairs = zip(first, second, strict=True)
+        p = np.array([stats.binomtest(int(a), int(a + b)).pvalue for a, b in pairs])
+        top = rivals.argmax(axis=1)
+        return np.where((p <= alpha) & (top < counts.shape[1]), top, ABSTAIN)
 
     def certify(
         self,
@@ -107,7 +141,7 @@ class SmoothedClassifier:
         x : array, shape ``(n, *event)``
         num_choose, num_estimate : int
             The largest radius that n votes can prove is :math:`\sigma \Phi^{-1}(\alpha^{1/n})`:
-            3.8 sigma for 10,000 and 1 in 1,000.
+            3.2 sigma for 10,000 and 1 in 1,000.
         alpha : float
             Probability, over the noise, that a certificate is wrong; for each event.
         progress_bar : bool
@@ -119,17 +153,29 @@ class SmoothedClassifier:
         Raises
         ------
         InvalidArgumentError, EventShapeError, NonFiniteDataError
+            Among them too few votes for any to prove a majority.
+
+        Warns
+        -----
+        DataRangeWarning
+            x far outside the range that the energy was trained on.
+
+        Notes
+        -----
+        What is proven holds for exact arithmetic: the rounding of float32 is not covered.
 
         References
         ----------
         Cohen, Rosenfeld and Kolter (2019); Saremi and Srivastava, "Provable robust classification
         via learned smoothed densities" (2020), for the jump.
         """
+        check_key(rng_key)
         check_share("alpha", alpha)
         check_counts(num_choose=num_choose, num_estimate=num_estimate)
+        check_decides("num_estimate", num_estimate, math.floor(-math.log2(alpha)) + 1, alpha)
         key_choose, key_estimate = jax.random.split(rng_key)
-        chosen, _ = self.votes(key_choose, x, num_choose, progress_bar=False)
         counts, invalid = self.votes(key_estimate, x, num_estimate, progress_bar=progress_bar)
+        chosen, _ = _tally(self, key_choose, np.asarray(x), num_choose, False)
         top = chosen.argmax(axis=1)
         votes = counts[np.arange(len(top)), top]
         probability = lower_bound(votes, num_estimate, alpha)
@@ -145,18 +191,14 @@ class SmoothedClassifier:
         """Counts of votes, shape ``(n, classes)``, and of votes that were not finite, ``(n,)``."""
         check_key(rng_key)
         check_counts(num_draws=num_draws)
-        shape = None if self.energy is None else self.energy.event_shape
-        x = np.asarray(check_data(x, shape))
-        _check_scores(self, x[0])
-        counts, invalid = [], []
-        with progress(len(x), "votes", show=progress_bar, unit="event") as bar:
-            for i, event in enumerate(x):
-                key = jax.random.fold_in(rng_key, i)
-                found, bad = _votes(self, key, jnp.asarray(event), jnp.asarray(num_draws))
-                counts.append(np.asarray(found))
-                invalid.append(int(bad))
-                bar.update(1)
-        return np.stack(counts), np.array(invalid)
+        x, _ = check_call(self, x)
+        counts, invalid = _tally(self, rng_key, x, num_draws, progress_bar)
+        if not counts.any():
+            raise InvalidArgumentError(
+                f"classifier gave scores that are not finite in all {invalid.sum()} votes; "
+                "expected finite numbers. Look at smoothed.scores of a noisy event."
+            )
+        return counts, invalid
 
 
 def smoothed_classifier(
@@ -181,29 +223,30 @@ def smoothed_classifier(
     ------
     InvalidArgumentError
         Neither energy nor sigma; a sigma that differs from the energy's; an energy that was not
-        trained.
+        trained; no function.
+    NotAnEnergyError
+        An energy that is none, such as a number.
     """
-    if not callable(classifier):
-        raise InvalidArgumentError(
-            "classifier must be a function of one event to class scores; got "
-            f"{type(classifier).__name__}."
-        )
+    check_classifier(classifier)
+    sigma_of_noise = check_energy(energy, sigma)
     if jax.tree_util.all_leaves([classifier]):
         classifier = jax.tree_util.Partial(classifier)
-    if energy is None:
-        if sigma is None:
-            raise InvalidArgumentError(
-                "give an energy, whose sigma is that of the noise, or sigma."
-            )
-        return SmoothedClassifier(classifier, None, check_sigma(sigma))
-    check_one_level(energy, "classify with")
-    check_trained(energy)
-    if sigma is not None and not np.isclose(float(energy.sigma), sigma, rtol=1e-6):
-        raise InvalidArgumentError(
-            f"sigma is {sigma:g} and the energy's {float(energy.sigma):g}: the jump is for the "
-            "energy's noise alone. Leave sigma out, or take an energy of that sigma."
-        )
-    return SmoothedClassifier(classifier, energy, energy.sigma)
+    return SmoothedClassifier(classifier, energy, sigma_of_noise)
+
+
+def _tally(
+    smoothed: SmoothedClassifier, rng_key: PRNGKey, x: np.ndarray, num_draws: int, show: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Counts as of `SmoothedClassifier.votes`, of events that were checked."""
+    counts, invalid = [], []
+    with progress(len(x), "votes", show=show, unit="event") as bar:
+        for i, event in enumerate(x):
+            key = jax.random.fold_in(rng_key, i)
+            found, bad = _votes(smoothed, key, jnp.asarray(event), jnp.asarray(num_draws))
+            counts.append(np.asarray(found))
+            invalid.append(int(bad))
+            bar.update(1)
+    return np.stack(counts), np.array(invalid)
 
 
 @jax.jit
@@ -226,15 +269,3 @@ def _votes(
     classes = jax.eval_shape(smoothed.scores, x).shape[0]
     start = jnp.zeros(classes, jnp.int32), jnp.zeros((), jnp.int32)
     return jax.lax.fori_loop(0, -(-num_draws // BLOCK), block, start)
-
-
-def _check_scores(smoothed: SmoothedClassifier, x: Event) -> None:
-    """Scores must be one number for each of two classes or more."""
-    out: Any = jax.eval_shape(smoothed.scores, jnp.asarray(x))
-    shape = getattr(out, "shape", None)
-    if shape is None or len(shape) != 1 or shape[0] < 2:
-        raise EventShapeError(
-            f"classifier must give scores of shape (classes,) for one event {x.shape}; got "
-            f"{shape if shape is not None else type(out).__name__}. Batched classifiers: "
-            "lambda x: classifier(x[None])[0]."
-        )

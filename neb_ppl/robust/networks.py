@@ -2,15 +2,17 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from neb_ppl._checks import check_counts
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.layers import Conv3x3, Dense, space_to_depth
 from neb_ppl.energies.modules import Specification, Weights, build_module
 from neb_ppl.energies.scale import DataScale
-from neb_ppl.errors import EventShapeError
+from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.types import Array, Event
 
 __all__ = ["ConvClassifier", "LinearClassifier", "NeuralClassifier"]
@@ -26,6 +28,9 @@ class LinearClassifier:
     """
 
     classes: int = 10
+
+    def __post_init__(self):
+        _check_classes(self.classes)
 
     def build(self, event_shape: tuple[int, ...], rngs: nnx.Rngs) -> nnx.Module:
         """The module for events of `event_shape`."""
@@ -49,6 +54,13 @@ class ConvClassifier:
     widths: tuple[int, int] = (32, 64)
     hidden: int = 128
 
+    def __post_init__(self):
+        _check_classes(self.classes)
+        if not isinstance(self.widths, tuple) or len(self.widths) != 2:
+            raise InvalidArgumentError(f"widths must be a tuple of two; got {self.widths!r}.")
+        widths = {f"widths[{i}]": width for i, width in enumerate(self.widths)}
+        check_counts(hidden=self.hidden, **widths)
+
     def build(self, event_shape: tuple[int, ...], rngs: nnx.Rngs) -> nnx.Module:
         """The module for images of `event_shape`."""
         if len(event_shape) not in (2, 3) or event_shape[0] % 4 or event_shape[1] % 4:
@@ -57,6 +69,12 @@ class ConvClassifier:
                 f"4; got {event_shape}. Pad the images, or use LinearClassifier()."
             )
         return _Convolutional(self, event_shape, rngs)
+
+
+def _check_classes(classes: int) -> None:
+    check_counts(classes=classes)
+    if classes < 2:
+        raise InvalidArgumentError(f"classes must be at least 2; got {classes}.")
 
 
 class _Linear(nnx.Module):
@@ -90,6 +108,10 @@ class NeuralClassifier:
     scale: DataScale
     network: Specification = static()
     event_shape: tuple[int, ...] = static()
+
+    def __repr__(self) -> str:
+        size = sum(jnp.size(leaf) for leaf in jax.tree.leaves(self.weights))
+        return f"NeuralClassifier({self.network}, event_shape={self.event_shape}, {size:,} numbers)"
 
     def __call__(self, x: Event) -> Array:
         """Scores, shape ``(classes,)``."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neb_ppl.data import check_data, drop_nonfinite, warn_outside_range
+from neb_ppl.data import check_data, digits, drop_nonfinite, warn_outside_range
 from neb_ppl.errors import (
     DataRangeWarning,
     EventShapeError,
@@ -92,6 +92,20 @@ def test_scale_must_be_positive(scale):
 def test_not_numbers(x):
     with pytest.raises(InvalidArgumentError):
         check_data(x)
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        ("digits", "y must be an array of events; got 'digits'"),
+        (None, "y must be an array of events; got None"),
+        (np.ones((2, 3), bool), r"y\.astype\(float\)"),
+        (digits("train"), r"pass its \.x"),
+    ],
+)
+def test_what_is_no_array_is_named(x, words):
+    with pytest.raises(InvalidArgumentError, match=words):
+        check_data(x, name="y")
 
 
 def test_float64_comes_in_the_default_float():
