@@ -82,7 +82,7 @@ def judged(model: Any, name: str) -> dict[str, float]:
         "risk_error": float(errors.std() / len(x) ** 0.5),
         "asymmetry": ratio.ratio,
         "asymmetry_error": ratio.standard_error,
-        "work": float(np.sqrt(np.mean(work**2))),
+        "work": float(np.sqrt(np.mean(work.work**2))),
     }
 
 
