@@ -9,6 +9,7 @@ import argparse
 import importlib
 from pathlib import Path
 
+from neb_ppl.errors import NebPPLError
 from tests.benchmarks.kept import Kept
 
 FIGURES = ("spheres", "scores", "imaginary", "variational", "certified", "memory")
@@ -16,12 +17,20 @@ FIGURES = ("spheres", "scores", "imaginary", "variational", "certified", "memory
 
 def main() -> None:
     """Run, draw, say where."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("papers"))
-    parser.add_argument("--figures", nargs="+", choices=FIGURES, default=FIGURES)
+    parser = argparse.ArgumentParser(
+        "python -m tests.benchmarks.papers",
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--data-dir", type=Path, help="MNIST's IDX files, else NEB_PPL_DATA's")
+    parser.add_argument("--out", type=Path, default=Path("papers"), help="what is kept, pictures")
+    parser.add_argument("--figures", nargs="+", choices=FIGURES, default=FIGURES, help="which")
     options = parser.parse_args()
     kept = Kept(options.out, options.data_dir)
+    try:
+        kept.mnist("test")
+    except NebPPLError as error:
+        parser.error(str(error))
     for name in options.figures:
         figure = importlib.import_module(f"tests.benchmarks.papers.{name}")
         picture = options.out / f"{name}.png"

@@ -121,7 +121,7 @@ def draw(found: dict) -> Figure:
     left.axvspan(half[0], half[2], color="0.9", label="half the nearest distance")
     left.axvline(half[1], color="0.6", lw=1)
     left.axvline(critical, color="black", lw=1, ls=":", label="critical sigma")
-    left.set(xlabel="sigma", ylabel="an image", title="exact energy, 300 images", xscale="log")
+    left.set(xlabel="sigma", ylabel="an image", title="exact energy, 300 images")
     exact = [("exact", "o-", sigma, row) for sigma, row in found["recall"].items()]
     network = [("learned", "s--", sigma, row) for sigma, row in found["learned"].items()]
     for i, (kind, style, sigma, row) in enumerate(exact + network):
