@@ -135,8 +135,8 @@ def draw(found: dict) -> Figure:
     right.imshow(np.concatenate(lines), cmap="gray", vmin=0, vmax=1)
     counts = ", ".join(str(row["memories"]) for row in found["learned"].values())
     right.set(xticks=[], yticks=[], title=f"learned, sigma .25, .5, 1: {counts} of {FEW} starts")
-    for axis in (left, middle):
-        axis.legend(fontsize=7, loc="lower left")
+    left.legend(fontsize=7, loc="upper right")
+    middle.legend(fontsize=7, loc="lower left")
     return figure
 
 
