@@ -100,7 +100,19 @@ def test_training_curve_shows_the_baselines():
     history = History(None, np.linspace(2, 1, 300), [100, 200], [1.5, 1.2])
     (axis,) = drawn(plots.training_curve(history, {"linear": 1.7})).axes
     names = [text.get_text() for text in axis.get_legend().get_texts()]
-    assert names == ["training loss", "validation", "linear"]
+    assert names == ["training", "validation", "linear"]
+
+
+def test_training_curve_is_in_the_unit_of_the_risk():
+    """What the loss tells of its batches in that unit, and not the loss."""
+    bound = {"risk": np.full(300, 12.0)}
+    history = History(None, np.full(300, 0.3), [100], [11.0], bound, measure="bound, nats")
+    (axis,) = drawn(plots.training_curve(history)).axes
+    assert axis.get_ylabel() == "bound, nats" and set(axis.lines[0].get_ydata()) == {12.0}
+    history = History(None, np.full(300, 0.3), [100], [0.2])
+    (axis,) = drawn(plots.training_curve(history)).axes
+    assert "per dimension" in axis.get_ylabel()
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), 0.3)
 
 
 def test_spheres_mark_sigma():

@@ -9,12 +9,13 @@ from neb_ppl.diagnostics.mixing import ClassMixing, class_mixing
 from neb_ppl.diagnostics.ranks import RankBand, rank_band, rank_p_values, truth_ranks
 from neb_ppl.diagnostics.scores import EnergyDistance, crps, energy_distance, energy_score
 from neb_ppl.diagnostics.simulations import calibrate
-from neb_ppl.diagnostics.symmetry import Asymmetry, asymmetry, circulation
+from neb_ppl.diagnostics.symmetry import Asymmetry, Circulation, asymmetry, circulation
 from neb_ppl.diagnostics.tarp import Tarp, tarp
 
 __all__ = [
     "Asymmetry",
     "Calibration",
+    "Circulation",
     "ClassMixing",
     "Coverage",
     "Diagnosis",

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from neb_ppl.data import check_data
+from neb_ppl.energies.neural import check_trained
 from neb_ppl.energies.variational import VariationalEnergy
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.types import Array, ArrayLike
@@ -29,6 +30,8 @@ class LatentReport:
         Mean of KL(q(z|x) || N(0, 1)) over the data, in nats.
     activity : array, shape ``(latent,)``
         Variance of the code's mean over the data: near 1 where it tells x apart, 0 where not.
+    active : bool array, shape ``(latent,)``
+        Whether the activity is above .01 (Burda, Grosse and Salakhutdinov, 2016).
     deviation : array, shape ``(latent,)``
         Mean deviation of the code: 1 where it is the prior's.
     """
@@ -39,13 +42,22 @@ class LatentReport:
     deviation: np.ndarray
 
     @property
+    def active(self) -> np.ndarray:
+        """Which entries are active, in the order of `order`."""
+        return self.activity > ACTIVE
+
+    @property
     def num_active(self) -> int:
-        """Entries with an activity above .01 (Burda, Grosse and Salakhutdinov, 2016)."""
-        return int((self.activity > ACTIVE).sum())
+        """How many entries are active."""
+        return int(self.active.sum())
 
     @property
     def total(self) -> float:
-        """Nats that the code tells of x, on average; an upper bound of their information."""
+        """Mean of KL(q(z|x) || N(0, I)), in nats: an upper bound of the information alone.
+
+        It is the sum of that information, of z about x, and of KL(q(z) || N(0, I)), how far the
+        law of the codes of all x is from the prior.
+        """
         return float(self.divergence.sum())
 
     def __str__(self) -> str:
@@ -72,13 +84,27 @@ def latent_report(model: VariationalEnergy, x: ArrayLike) -> LatentReport:
     ----------
     model : VariationalEnergy
     x : array, shape ``(n, *event)``
-        What the encoder is to see: clean for a sigma-VAE, ``data + noise`` for UVB.
+        What the encoder is to see: clean for a sigma-VAE, ``data + noise`` for UVB. At least 2
+        events, between which the code's mean can vary.
+
+    Returns
+    -------
+    LatentReport
+        For each entry its mean divergence, activity and deviation; print it for a summary.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Something else than a variational energy, an untrained one, or a single event.
     """
     if not isinstance(model, VariationalEnergy):
         raise InvalidArgumentError(
             f"model must be a variational energy (neb_ppl.uvb); got {type(model).__name__}."
         )
+    check_trained(model, "model")
     events = jnp.asarray(check_data(x, model.event_shape))
+    if len(events) < 2:
+        raise InvalidArgumentError(f"x must hold at least 2 events; got {len(events)}.")
     mean, deviation, divergence = (np.asarray(a, np.float64) for a in _codes(model, events))
     order = np.argsort(-divergence.mean(axis=0), kind="stable")
     return LatentReport(

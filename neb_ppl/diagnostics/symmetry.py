@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neb_ppl._checks import check_counts, check_key
+from neb_ppl._checks import check_counts, check_key, check_positive
 from neb_ppl.data import check_data
 from neb_ppl.energies.base import SmoothedScore
 from neb_ppl.energies.neural import check_one_level
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.types import Array, ArrayLike, Event, PRNGKey, Scalar
 
-__all__ = ["Asymmetry", "asymmetry", "circulation"]
+__all__ = ["Asymmetry", "Circulation", "asymmetry", "circulation"]
+
+MIN_POINTS = 8
 
 
 class Asymmetry(NamedTuple):
@@ -24,13 +26,29 @@ class Asymmetry(NamedTuple):
     ----------
     ratio : float
         :math:`\lVert J - J^T \rVert_F / \lVert J + J^T \rVert_F`, root of the ratio of mean
-        squares over places and probes: 0 for a gradient, 1 for a matrix without any symmetry.
+        squares over places and probes: 0 for a gradient, about 1 for a random matrix, infinite
+        for an antisymmetric one. A constant score, whose J is 0, is a gradient: 0.
     standard_error : float
-        Over places.
+        Over places, the probes' included; infinite where the ratio is.
     """
 
     ratio: float
     standard_error: float
+
+
+class Circulation(NamedTuple):
+    """Work of a score around loops, in nats.
+
+    Attributes
+    ----------
+    work : array, shape ``(n,)``
+    error : array, shape ``(n,)``
+        How far the work is from that by every second point of the loop, beside rounding. A work
+        below its error means nothing: take more points, or a smaller radius.
+    """
+
+    work: np.ndarray
+    error: np.ndarray
 
 
 def asymmetry(
@@ -55,6 +73,8 @@ def asymmetry(
     if len(y) < 2:
         raise InvalidArgumentError(f"y must hold at least 2 places; got {len(y)}.")
     odd, even = (np.asarray(a, np.float64) for a in _parts(rng_key, model, y, num_probes))
+    if not even.any():
+        return Asymmetry(np.inf, np.inf) if odd.any() else Asymmetry(0.0, 0.0)
     ratio = odd.mean() / even.mean()
     spread = (odd - ratio * even).std(ddof=1) / len(y) ** 0.5 / even.mean()
     root = float(np.sqrt(ratio))
@@ -63,13 +83,14 @@ def asymmetry(
 
 def circulation(
     rng_key: PRNGKey, model: SmoothedScore, y: ArrayLike, radius: float, *, num_points: int = 64
-) -> np.ndarray:
+) -> Circulation:
     r"""Work of the score around a circle through each place, in nats.
 
     .. math:: \oint s \cdot dl
 
-    of `radius` in a random plane, by the trapezium rule, which is spectrally exact for smooth
-    fields. It is what "energy" would drift by in one turn: 0 for a gradient.
+    of `radius` in a random plane. It is what "energy" would drift by in one turn: 0 for a
+    gradient. The trapezium rule is spectrally exact for fields that are smooth between its points;
+    where the score bends more sharply the error says so, and a work below it means nothing.
 
     Parameters
     ----------
@@ -80,20 +101,26 @@ def circulation(
     radius : float
         In data units.
     num_points : int
+        Scores a loop: even, and at least 8.
 
     Returns
     -------
-    array, shape ``(n,)``
+    Circulation
+        The work around each loop, and its error by quadrature.
     """
     y = _places(rng_key, model, y)
     check_counts(num_points=num_points)
     if y[0].size < 2:
         raise InvalidArgumentError("a loop needs two dimensions; events have one.")
-    if not radius > 0:
-        raise InvalidArgumentError(f"radius must be positive; got {radius}.")
+    if num_points < MIN_POINTS or num_points % 2:
+        raise InvalidArgumentError(
+            f"num_points must be even and at least {MIN_POINTS}; got {num_points}."
+        )
+    check_positive(radius=radius)
     angles = 2 * jnp.pi * jnp.arange(num_points) / num_points
     keys = jax.random.split(rng_key, len(y))
-    return np.asarray(_work(model, keys, y, angles, radius), np.float64)
+    whole, half = (np.asarray(a, np.float64) for a in _work(model, keys, y, angles, radius))
+    return Circulation(whole, np.abs(whole - half))
 
 
 def _places(rng_key: PRNGKey, model: SmoothedScore, y: ArrayLike) -> Array:
@@ -128,8 +155,12 @@ def _parts(
 
 
 @jax.jit
-def _work(model: SmoothedScore, keys: PRNGKey, y: Array, angles: Array, radius: float) -> Array:
-    def around(arguments: tuple) -> Scalar:
+def _work(
+    model: SmoothedScore, keys: PRNGKey, y: Array, angles: Array, radius: float
+) -> tuple[Array, Array]:
+    """Work around each loop by all of the angles, and by every second."""
+
+    def around(arguments: tuple) -> tuple[Scalar, Scalar]:
         key, y = arguments
         plane, _ = jnp.linalg.qr(jax.random.normal(key, (y.size, 2), y.dtype))
         a, b = (axis.reshape(y.shape) for axis in plane.T)
@@ -139,6 +170,7 @@ def _work(model: SmoothedScore, keys: PRNGKey, y: Array, angles: Array, radius: 
             along = radius * (-jnp.sin(angle) * a + jnp.cos(angle) * b)
             return jnp.vdot(model.score(place), along)
 
-        return 2 * jnp.pi * jnp.mean(jax.vmap(power)(angles))
+        powers = 2 * jnp.pi * jax.vmap(power)(angles)
+        return jnp.mean(powers), jnp.mean(powers[::2])
 
     return jax.lax.map(around, (keys, y))

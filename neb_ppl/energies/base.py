@@ -106,12 +106,13 @@ class ConditionedEnergy(SmoothedEnergy):
 
 def check_sigma(sigma: float | Array, name: str = "sigma") -> Array:
     """Return `sigma` as a positive, finite scalar array, or say what is wrong with it."""
-    if not isinstance(sigma, str | bytes) and np.shape(sigma) != ():
+    if np.shape(sigma) != ():
         raise InvalidArgumentError(
             f"{name} must be one number, the same for every dimension; got shape "
             f"{np.shape(sigma)}. Scale the data instead if dimensions need different noise."
         )
-    if isinstance(sigma, str | bytes) or not np.issubdtype(jnp.result_type(sigma), np.number):
+    dtype = sigma.dtype if isinstance(sigma, Array) else np.asarray(sigma).dtype
+    if not jnp.issubdtype(dtype, np.integer) and not jnp.issubdtype(dtype, np.floating):
         raise InvalidArgumentError(f"{name} must be a number in data units; got {sigma!r}.")
     # NumPy: under jit, JAX's own functions trace even what is known.
     if not isinstance(sigma, Tracer) and not (np.isfinite(sigma) and np.asarray(sigma) > 0):

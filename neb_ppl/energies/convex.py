@@ -38,9 +38,11 @@ class ICNN:
     layers: int = 2
     name: ClassVar[str] = "icnn"
 
+    def __post_init__(self):
+        check_counts(hidden=self.hidden, layers=self.layers)
+
     def build(self, event_shape: tuple[int, ...], rngs: nnx.Rngs) -> "ICNNModule":
         """The module for events of `event_shape`."""
-        check_counts(hidden=self.hidden, layers=self.layers)
         return ICNNModule(self, event_shape, rngs)
 
 
@@ -159,7 +161,6 @@ def convex(
     """
     sigma, event_shape = check_sigma(sigma), check_shape(event_shape)
     check_key(rng_key)
-    check_counts(hidden=hidden, layers=layers)
     network = ICNN(hidden, layers)
     weights = initial_weights(rng_key, network, event_shape)
     return ConvexEnergy(weights, sigma, data_scale(), unknown_energies(), network, event_shape)

@@ -6,8 +6,7 @@ from neb_ppl._checks import check_key, check_shape
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import SmoothedScore, check_event, check_sigma
 from neb_ppl.energies.modules import Weights, build_module, initial_weights
-from neb_ppl.energies.networks import Network, default_network
-from neb_ppl.energies.neural import check_network
+from neb_ppl.energies.networks import Network, check_network, default_network
 from neb_ppl.energies.scale import DataScale, data_scale
 from neb_ppl.types import Array, Event, PRNGKey, Scalar
 
@@ -69,6 +68,6 @@ def score_network(
     sigma, event_shape = check_sigma(sigma), check_shape(event_shape)
     check_key(rng_key)
     network = network or default_network(event_shape)
-    check_network(network)
+    check_network(network, event_shape)
     weights = initial_weights(rng_key, network, event_shape)
     return NeuralScore(weights, jnp.asarray(sigma), data_scale(), network, event_shape)

@@ -8,12 +8,14 @@ estimator at every sigma.
 
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from neb_ppl._checks import check_counts
 from neb_ppl.energies.layers import (
     Block,
     Conv3x3,
@@ -26,7 +28,7 @@ from neb_ppl.energies.layers import (
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.types import Array, Event, Scalar
 
-__all__ = ["MLP", "NETWORKS", "Network", "UNet", "default_network"]
+__all__ = ["MLP", "NETWORKS", "Network", "UNet", "check_network", "default_network"]
 
 SMALL_IMAGE = 16
 
@@ -60,9 +62,11 @@ class MLP:
     conditional: bool = False
     name: ClassVar[str] = "mlp"
 
+    def __post_init__(self):
+        check_counts(hidden=self.hidden, blocks=self.blocks)
+
     def build(self, event_shape: tuple[int, ...], rngs: nnx.Rngs) -> "MLPModule":
         """The module for events of `event_shape`."""
-        _check_positive(self, "hidden", "blocks")
         return MLPModule(self, event_shape, rngs)
 
 
@@ -91,9 +95,12 @@ class UNet:
     conditional: bool = False
     name: ClassVar[str] = "unet"
 
+    def __post_init__(self):
+        check_counts(blocks=self.blocks)
+        _check_pairs(widths=self.widths, bottleneck=self.bottleneck)
+
     def build(self, event_shape: tuple[int, ...], rngs: nnx.Rngs) -> "UNetModule":
         """The module for images of `event_shape`."""
-        _check_positive(self, "widths", "blocks", "bottleneck")
         if len(event_shape) not in (2, 3) or event_shape[0] % 4 or event_shape[1] % 4:
             raise EventShapeError(
                 "UNet needs events (h, w) or (h, w, channels) with h and w divisible by 4; got "
@@ -184,6 +191,25 @@ def default_network(event_shape: tuple[int, ...], conditional: bool = False) -> 
     return MLP(conditional=conditional)
 
 
+def check_network(network: object, event_shape: tuple[int, ...]) -> None:
+    """Refuse what is no specification, or builds something else than a map of events to events."""
+    if isinstance(network, type) or not hasattr(network, "build"):
+        raise InvalidArgumentError(
+            f"network must be a specification such as neb_ppl.MLP(); got {network!r}."
+        )
+
+    def mapped(u: Event, sigma: Scalar) -> Any:
+        module = network.build(event_shape, nnx.Rngs(0))  # pyright: ignore
+        return module(u, sigma) if callable(module) else None
+
+    found = jax.eval_shape(mapped, jnp.zeros(event_shape), jnp.ones(()))
+    if getattr(found, "shape", None) != event_shape:
+        raise InvalidArgumentError(
+            f"network must map one event to one event, as neb_ppl.MLP() does; got {network!r}, "
+            "which belongs to a model of another kind."
+        )
+
+
 def _precondition(body: Callable[[Array], Array], u: Event, sigma: Scalar) -> Event:
     r"""``U = c^2 u + sigma c body(c u)``, :math:`c = 1/\sqrt{1 + \sigma^2}` (Karras et al. 2022).
 
@@ -193,10 +219,8 @@ def _precondition(body: Callable[[Array], Array], u: Event, sigma: Scalar) -> Ev
     return c**2 * u + sigma * c * body(c * u)
 
 
-def _check_positive(spec: object, *names: str) -> None:
-    for name in names:
-        setting = getattr(spec, name)
-        if min(np.ravel(setting)) < 1:
-            raise InvalidArgumentError(
-                f"{type(spec).__name__}: {name} must be positive; got {setting}."
-            )
+def _check_pairs(**pairs: tuple[int, int]) -> None:
+    for name, pair in pairs.items():
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise InvalidArgumentError(f"{name} must be a tuple of two numbers; got {pair!r}.")
+        check_counts(**{f"{name}[{i}]": count for i, count in enumerate(pair)})

@@ -9,7 +9,7 @@ from neb_ppl._checks import check_key, check_shape
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import SmoothedEnergy, check_event, check_sigma
 from neb_ppl.energies.modules import Weights, build_module, initial_weights
-from neb_ppl.energies.networks import Network, default_network
+from neb_ppl.energies.networks import Network, check_network, default_network
 from neb_ppl.energies.scale import DataScale, data_scale
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
@@ -134,7 +134,7 @@ def deen(
     event_shape = check_shape(event_shape)
     network = network or default_network(event_shape)
     check_key(rng_key)
-    check_network(network)
+    check_network(network, event_shape)
     sigma = check_sigma(sigma)
     weights = initial_weights(rng_key, network, event_shape)
     return NeuralEnergy(weights, sigma, data_scale(), unknown_energies(), network, event_shape)
@@ -173,7 +173,7 @@ def noise_conditional(
     event_shape = check_shape(event_shape)
     network = network or default_network(event_shape, conditional=True)
     check_key(rng_key)
-    check_network(network)
+    check_network(network, event_shape)
     if not getattr(network, "conditional", False):
         raise InvalidArgumentError(
             f"network must read sigma: pass conditional=True to {type(network).__name__}."
@@ -204,10 +204,3 @@ def check_trained(model: object, name: str = "energy") -> None:
 def unknown_energies() -> Float[Array, " 3"]:
     """`NeuralEnergy.data_energy` before training."""
     return jnp.full(3, jnp.nan, jnp.result_type(float))
-
-
-def check_network(network: object) -> None:
-    if isinstance(network, type) or not hasattr(network, "build"):
-        raise InvalidArgumentError(
-            f"network must be a specification such as neb_ppl.MLP(); got {network!r}."
-        )

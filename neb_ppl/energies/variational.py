@@ -15,10 +15,10 @@ from neb_ppl.energies.layers import Block, Dense
 from neb_ppl.energies.modules import Weights, build_module, initial_weights
 from neb_ppl.energies.neural import unknown_energies
 from neb_ppl.energies.scale import DataScale, data_scale
-from neb_ppl.errors import InvalidArgumentError
+from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
 
-__all__ = ["VAE", "Autoencoder", "LinearVAE", "VariationalEnergy", "uvb"]
+__all__ = ["VAE", "Autoencoder", "LinearVAE", "VariationalEnergy", "check_decoder_noise", "uvb"]
 
 LARGEST = 5.0
 
@@ -57,9 +57,11 @@ class VAE:
     blocks: int = 1
     name: ClassVar[str] = "vae"
 
+    def __post_init__(self):
+        check_counts(latent=self.latent, hidden=self.hidden, blocks=self.blocks)
+
     def build(self, event_shape: tuple[int, ...], rngs: nnx.Rngs) -> nnx.Module:
         """The module for events of `event_shape`."""
-        check_counts(latent=self.latent, hidden=self.hidden, blocks=self.blocks)
         return _Residual(self, event_shape, rngs)
 
 
@@ -75,9 +77,11 @@ class LinearVAE:
     latent: int = 8
     name: ClassVar[str] = "linear_vae"
 
+    def __post_init__(self):
+        check_counts(latent=self.latent)
+
     def build(self, event_shape: tuple[int, ...], rngs: nnx.Rngs) -> nnx.Module:
         """The module for events of `event_shape`."""
-        check_counts(latent=self.latent)
         return _Affine(self, event_shape, rngs)
 
 
@@ -157,15 +161,16 @@ class VariationalEnergy(SmoothedEnergy):
 
     def __call__(self, y: Event) -> Scalar:
         """Energy of one event. Cost: one encoding, k decodings."""
-        check_event(self, y)
         misfit, divergence = self.terms(y)
         return misfit + jnp.sum(divergence)
 
     def terms(self, y: Event, noise: str = "gaussian") -> tuple[Scalar, Float[Array, " latent"]]:
-        """Mean misfit over sigma, and the divergence of each entry of the code, in nats.
+        """Of one event: mean misfit over sigma, and each code entry's divergence, in nats.
 
         With ``noise="laplace"`` the decoder's errors are double-exponential of deviation sigma.
         """
+        check_event(self, y)
+        check_decoder_noise(noise)
         module, u = self._module(), self.scale.to_network(y)
         mean, log_deviation = _encode(module, u)
         z = mean + jnp.exp(log_deviation) * self.points
@@ -175,13 +180,19 @@ class VariationalEnergy(SmoothedEnergy):
         return jnp.sum(each) / len(self.points), divergence
 
     def encode(self, y: Event) -> tuple[Float[Array, " latent"], Float[Array, " latent"]]:
-        """Mean and deviation of the code."""
+        """Mean and deviation of the code of one event."""
+        check_event(self, y)
         mean, log_deviation = _encode(self._module(), self.scale.to_network(y))
         return mean, jnp.exp(log_deviation)
 
     def decode(self, z: Float[Array, " latent"]) -> Event:
-        """The decoder's mean, in data units."""
-        return self.scale.to_data(self._module().decode(z))
+        """The decoder's mean for one code, in data units."""
+        seen, expected = np.shape(z), (self.network.latent,)
+        if seen != expected:
+            raise EventShapeError(
+                f"z has shape {seen}; expected one code {expected}. Batch with jax.vmap."
+            )
+        return self.scale.to_data(self._module().decode(jnp.asarray(z)))
 
     def renewed(self, rng_key: PRNGKey, num_points: int | None = None) -> "VariationalEnergy":
         """The same energy over other points: as many, or `num_points`."""
@@ -239,6 +250,12 @@ def uvb(
     return VariationalEnergy(
         weights, sigma, data_scale(), unknown_energies(), points, spec, event_shape
     )
+
+
+def check_decoder_noise(noise: str) -> None:
+    """Refuse a law that the decoder's errors cannot have."""
+    if noise not in ("gaussian", "laplace"):
+        raise InvalidArgumentError(f'noise must be "gaussian" or "laplace"; got {noise!r}.')
 
 
 def _encode(module, u: Event) -> tuple[Array, Array]:

@@ -13,12 +13,16 @@ __all__ = ["sphere_overlap", "training_curve"]
 
 
 def training_curve(history: History, baselines: dict[str, float] | None = None) -> Figure:
-    """Training loss and validation risk per dimension, with other estimators as lines."""
+    """Risk of the batches and of held-out data over the steps, with other estimators as lines.
+
+    Both are what ``history.measure`` says: the denoising risk per dimension, unless the loss
+    measures something else. `baselines` are in its unit.
+    """
     figure, axis = single(6.0, 2.8)
     window = max(1, len(history.loss) // 100)
-    smooth = np.convolve(history.loss, np.ones(window) / window, mode="valid")
+    smooth = np.convolve(history.training_risk, np.ones(window) / window, mode="valid")
     steps = np.arange(len(smooth)) + window
-    axis.plot(steps, smooth, color="0.6", lw=0.8, label="training loss")
+    axis.plot(steps, smooth, color="0.6", lw=0.8, label="training")
     axis.plot(history.steps, history.risk, "o-", color=COLOURS[0], ms=3, lw=1, label="validation")
     for colour, (name, risk) in zip(COLOURS[1:], (baselines or {}).items(), strict=False):
         axis.axhline(risk, ls="--", lw=1, color=colour, label=name)
@@ -27,7 +31,7 @@ def training_curve(history: History, baselines: dict[str, float] | None = None) 
     axis.yaxis.set_minor_formatter(StrMethodFormatter("{x:.2g}"))
     axis.tick_params(which="both", labelsize=8)
     axis.set_xlabel("step")
-    axis.set_ylabel("squared error per pixel")
+    axis.set_ylabel(history.measure)
     axis.legend(frameon=False, fontsize=8)
     return figure
 

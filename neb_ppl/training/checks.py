@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from neb_ppl._checks import check_counts, check_key
+from neb_ppl._checks import check_counts, check_key, check_positive
 from neb_ppl.errors import DataRangeWarning, InvalidArgumentError
 
 __all__ = ["check_arguments", "check_scale", "check_trainable"]
@@ -51,9 +51,7 @@ def check_arguments(
 ) -> None:
     """Counts, rates and fractions."""
     check_counts(num_steps=num_steps, batch_size=batch_size)
-    if not learning_rate > 0:
-        raise InvalidArgumentError(f"learning_rate must be positive; got {learning_rate}.")
-    if not 0 <= ema_decay < 1:
-        raise InvalidArgumentError(f"ema_decay must lie in [0, 1); got {ema_decay}.")
-    if not 0 <= fraction < 1:
-        raise InvalidArgumentError(f"validation_fraction must lie in [0, 1); got {fraction}.")
+    check_positive(learning_rate=learning_rate)
+    for name, share in {"ema_decay": ema_decay, "validation_fraction": fraction}.items():
+        if not isinstance(share, int | float | np.number) or not 0 <= share < 1:
+            raise InvalidArgumentError(f"{name} must lie in [0, 1); got {share!r}.")

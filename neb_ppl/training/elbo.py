@@ -1,12 +1,13 @@
 """The evidence bound as a loss: variational autoencoders whose decoder noise is sigma."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
+from neb_ppl._checks import check_positive
 from neb_ppl._pytree import static, value
-from neb_ppl.energies.variational import VariationalEnergy
+from neb_ppl.energies.variational import VariationalEnergy, check_decoder_noise
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.training.losses import Stateless
 from neb_ppl.types import Array, Float, PRNGKey, PyTree, Scalar
@@ -21,7 +22,7 @@ class ELBOLoss(Stateless):
     Attributes
     ----------
     beta : float
-        Weight of the divergence. For Gaussian noise ``sigma2**2 * L(sigma2)`` is
+        Weight of the divergence, positive. For Gaussian noise ``sigma2**2 * L(sigma2)`` is
         ``sigma1**2 * L(sigma1, beta)`` with ``beta = sigma2**2 / sigma1**2``: sigma is another
         name for beta. (For Laplace noise the powers are 1 and not 2.)
     noise : "gaussian" or "laplace"
@@ -32,6 +33,7 @@ class ELBOLoss(Stateless):
     Kingma and Welling (2014); Saremi, "Learning and inference in imaginary noise models" (2020).
     """
 
+    measure: ClassVar[str] = "negative evidence bound, nats"
     beta: Any = 1.0
     noise: str = static(default="gaussian")
 
@@ -41,23 +43,22 @@ class ELBOLoss(Stateless):
             raise InvalidArgumentError(
                 f"ELBOLoss is for neb_ppl.uvb(...); got {type(model).__name__}, which has no code."
             )
-        if self.noise not in ("gaussian", "laplace"):
-            raise InvalidArgumentError(
-                f'noise must be "gaussian" or "laplace"; got {self.noise!r}.'
-            )
-        if not self.beta > 0:
-            raise InvalidArgumentError(f"beta must be positive; got {self.beta}.")
+        check_decoder_noise(self.noise)
+        check_positive(beta=self.beta)
 
     def __call__(
         self, rng_key: PRNGKey, model: Any, x: Array, state: PyTree
     ) -> tuple[Scalar, dict[str, Scalar]]:
-        """The negative bound per dimension, times sigma**2 over the data's variance."""
-        bound = negative_elbo(model, rng_key, x, beta=self.beta, noise=self.noise)
-        # In these units the misfit does not grow as sigma falls, and one learning rate serves all.
-        return bound * (model.sigma / model.scale.scale) ** 2 / x[0].size, {}
+        """The negative bound per dimension, times sigma**2 over the data's variance.
+
+        In these units the misfit does not grow as sigma falls, and one learning rate serves all.
+        Beside it ``risk``, the bound in nats.
+        """
+        bound = self.risk(model, rng_key, x)
+        return bound * (model.sigma / model.scale.scale) ** 2 / x[0].size, {"risk": bound}
 
     def risk(self, model: Any, rng_key: PRNGKey, x: Array) -> Scalar:
-        """The negative bound on held-out data, in nats."""
+        """The negative bound, in nats."""
         return negative_elbo(model, rng_key, x, beta=self.beta, noise=self.noise)
 
 

@@ -108,8 +108,9 @@ def fit(
     Returns
     -------
     model, history
-        The model with the best averaged weights, one pytree; and the record. Best by denoising
-        risk on held-out data, or the last where the loss says that risk alone does not tell.
+        The model with the best averaged weights, one pytree; and the record. Best by the loss's
+        risk on held-out data, which is the denoising risk unless ``history.measure`` says
+        otherwise; or the last where the loss says that risk alone does not tell.
 
     Raises
     ------
@@ -224,7 +225,8 @@ class _Run:
 
 def _train(run: _Run, state: TrainState, progress_bar: bool) -> History:
     started = time.perf_counter()
-    history = History(state, np.empty(0), stopped="all steps done")
+    measure = getattr(run.loss, "measure", History.measure)
+    history = History(state, np.empty(0), stopped="all steps done", measure=measure)
     bar = progress(run.num_steps, "training", show=progress_bar, unit="step")
     bar.update(int(state.step))
     with bar, interruptible() as interrupt:

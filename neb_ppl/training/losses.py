@@ -21,10 +21,13 @@ class Loss(Protocol):
 
     Every step calls ``state = loss.advance(rng_key, model, x, state)``, which is not
     differentiated, then differentiates ``loss(rng_key, model, x, state)`` in the model's weights.
+    A loss whose `risk` is not the denoising risk says what it is, and in which unit, by an
+    attribute ``measure``, and one that is not in that unit itself tells ``"risk"`` of each batch
+    among its numbers.
     """
 
     keeps_best: ClassVar[bool]
-    """Whether the weights of the lowest denoising risk are the best, or else the last are."""
+    """Whether the weights of the lowest `risk` are the best, or else the last are."""
 
     learns_from_y: ClassVar[bool]
     """Whether the data hold the model's noise already, so that they are y and not x."""
@@ -44,7 +47,7 @@ class Loss(Protocol):
         ...
 
     def risk(self, model: Any, rng_key: PRNGKey, x: Array) -> Scalar:
-        """What is measured on held-out data."""
+        """What is measured on held-out data, and chooses the best weights."""
         ...
 
 

@@ -51,10 +51,11 @@ class History:
     Attributes
     ----------
     loss : array, shape (steps,)
-        Training loss of every step.
+        What every step minimised, in units of the loss's own; see `training_risk`.
     steps, risk : lists
-        Validation steps, and the denoising risk per dimension at each, on held-out data under
-        fixed noise; its estimate from y alone, under fixed probes, where the data are y.
+        Validation steps, and what the loss measures at each, on held-out data under fixed noise:
+        the denoising risk per dimension (of a noise-conditional energy, weighed), its estimate
+        from y alone where the data are y, or what `measure` says.
     state : TrainState
         Give it to `fit` to go on exactly.
     stats : dict of arrays, shape (steps,)
@@ -62,6 +63,8 @@ class History:
     stopped : str
         Why training ended, in words.
     seconds : float
+    measure : str
+        What `risk` is, with its unit.
     """
 
     state: TrainState
@@ -71,14 +74,21 @@ class History:
     stats: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     stopped: str = ""
     seconds: float = 0.0
+    measure: str = "denoising risk per dimension"
 
     @property
     def best_risk(self) -> float:
-        """Lowest validation risk per dimension."""
+        """Lowest validation risk; the last, where the loss says that the last weights are kept."""
         return float(self.state.best_risk)
 
+    @property
+    def training_risk(self) -> np.ndarray:
+        """Of every step's batch, in the unit of `risk`: the loss itself unless it tells more."""
+        return self.stats.get("risk", self.loss)
+
     def __repr__(self) -> str:
-        shown = f"{self.best_risk:.5g}" if np.isfinite(self.best_risk) else "not measured"
+        known = np.isfinite(self.best_risk)
+        shown = f"{self.best_risk:.5g} ({self.measure})" if known else "not measured"
         return (
             f"History({int(self.state.step)} steps in {self.seconds:.1f} s, "
             f"validation risk {shown}; {self.stopped})"

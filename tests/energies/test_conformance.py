@@ -9,6 +9,8 @@ import pytest
 from energies.zoo import NAMES, SHAPE, build
 
 import neb_ppl as neb
+from neb_ppl.energies.convex import ICNN
+from neb_ppl.errors import InvalidArgumentError
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -43,7 +45,7 @@ def test_a_batch_is_refused_with_the_way_out(name):
         neb.bayes_estimator(build(name), jnp.zeros(6))
 
 
-@pytest.mark.parametrize("sigma", [0.0, -1.0, np.nan, np.inf, [0.1, 0.2]])
+@pytest.mark.parametrize("sigma", [0.0, -1.0, np.nan, np.inf, [0.1, 0.2], None, "a", 1j])
 @pytest.mark.parametrize("name", NAMES)
 def test_bad_sigma_is_refused_at_construction(name, sigma):
     """Row 3: never inside jit."""
@@ -62,6 +64,49 @@ def test_images_take_the_unet_and_differentiate_twice():
         assert float(jnp.abs(product).max()) > 0
     with pytest.raises(neb.errors.EventShapeError, match="divisible by 4"):
         neb.deen(jax.random.key(0), (18, 18), 0.3, network=neb.UNet())
+
+
+@pytest.mark.parametrize("setting", [0, -1, 1.5, "a", None, (64, 64), True])
+@pytest.mark.parametrize(
+    "spec, name",
+    [
+        (lambda n: neb.MLP(hidden=n), "hidden"),
+        (lambda n: neb.MLP(blocks=n), "blocks"),
+        (lambda n: neb.UNet(blocks=n), "blocks"),
+        (lambda n: neb.UNet(widths=(32, n)), r"widths\[1\]"),
+        (lambda n: neb.UNet(bottleneck=(n, 512)), r"bottleneck\[0\]"),
+        (lambda n: neb.VAE(latent=n), "latent"),
+        (lambda n: neb.VAE(hidden=n), "hidden"),
+        (lambda n: neb.VAE(blocks=n), "blocks"),
+        (lambda n: neb.LinearVAE(n), "latent"),
+        (ICNN, "hidden"),
+        (lambda n: ICNN(layers=n), "layers"),
+    ],
+)
+def test_specifications_are_whole_numbers(spec, name, setting):
+    with pytest.raises(InvalidArgumentError, match=f"{name} must be a whole number of at least 1"):
+        spec(setting)
+
+
+@pytest.mark.parametrize("pair", [64, [32, 64], (32, 64, 128), None])
+def test_pairs_are_tuples_of_two(pair):
+    with pytest.raises(InvalidArgumentError, match="widths must be a tuple of two numbers; got"):
+        neb.UNet(widths=pair)
+
+
+@pytest.mark.parametrize("network", [neb.VAE(2), neb.LinearVAE(2), ICNN(8), neb.MLP, "mlp"])
+@pytest.mark.parametrize("learn", [neb.deen, neb.score_network, neb.noise_conditional])
+def test_a_network_of_another_kind_is_refused_at_construction(learn, network):
+    sigma = (0.1, 1.0) if learn is neb.noise_conditional else 0.5
+    with pytest.raises(InvalidArgumentError, match=r"network must .*MLP\(\).*; got"):
+        learn(jax.random.key(0), (1,), sigma, network=network)
+
+
+@pytest.mark.parametrize("event_shape", [None, "ab", (2, None), (2.5,)])
+@pytest.mark.parametrize("learn", [neb.deen, neb.score_network, neb.uvb, neb.convex])
+def test_a_bad_event_shape_is_refused_at_construction(learn, event_shape):
+    with pytest.raises(neb.errors.EventShapeError, match="event_shape must be positive sizes"):
+        learn(jax.random.key(0), event_shape, 0.5)
 
 
 def test_both_convolutions_agree():

@@ -10,13 +10,23 @@ import pytest
 
 import neb_ppl as neb
 from neb_ppl.diagnostics import latent_report
-from neb_ppl.errors import InvalidArgumentError
+from neb_ppl.energies.scale import fit_data_scale
+from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.training import negative_elbo
 
 KEY = jax.random.key(0)
 SMALL = neb.VAE(3, hidden=16)
 D, SIGMA = 6, 0.5
 EIGENVALUES = np.array([4.0, 2.0, 1.0, 0.5, 0.2, 0.1])
+
+
+def small():
+    return neb.uvb(KEY, (D,), SIGMA, network=SMALL)
+
+
+def scaled():
+    """As after training, which is what tells a trained one."""
+    return dataclasses.replace(small(), scale=fit_data_scale(data(9)))
 
 
 @pytest.fixture
@@ -106,6 +116,7 @@ def test_a_linear_one_keeps_what_is_wider_than_sigma():
     report = latent_report(model, x)
     assert report.total == pytest.approx(0.5 * np.log(kept / SIGMA**2).sum(), rel=0.03)
     assert report.num_active == len(kept)
+    np.testing.assert_array_equal(report.active, np.arange(D) < len(kept))
     np.testing.assert_allclose(
         np.sort(report.divergence)[::-1][: len(kept)].sum(), report.total, rtol=0.01
     )
@@ -123,17 +134,29 @@ def test_a_collapsed_code_is_told():
     assert report.num_active == 0 and "collapsed" in str(report)
 
 
+def test_the_history_of_a_bound_is_in_nats():
+    """Batches and held-out data alike: of the same law, their bounds agree within 5 %."""
+    model = neb.uvb(KEY, (D,), SIGMA, network=neb.LinearVAE(2))
+    model, history = neb.fit(
+        jax.random.key(4), model, data(2_000), loss=neb.ELBOLoss(), num_steps=400,
+        learning_rate=1e-2, progress_bar=False,
+    )  # fmt: skip
+    assert history.training_risk[-100:].mean() == pytest.approx(history.risk[-1], rel=0.05)
+    scaled = history.training_risk * float(SIGMA / model.scale.scale) ** 2 / D
+    np.testing.assert_allclose(scaled, history.loss, rtol=1e-5)
+    assert f"{history.best_risk:.5g} (negative evidence bound, nats)" in repr(history)
+
+
 def test_denoising_makes_it_an_energy():
     """Trained as UVB on two modes: better than the linear estimator, and a walk with jumps runs."""
-    x = np.random.default_rng(0).normal(size=(2_000, 2)) * 0.1
-    x[:, 0] += np.random.default_rng(1).choice([-1.0, 1.0], 2_000)
+    x = np.random.default_rng(0).normal(size=(4_000, 2)) * 0.1
+    x[:, 0] += np.random.default_rng(1).choice([-1.0, 1.0], 4_000)
     model = neb.uvb(KEY, (2,), 0.5, network=neb.VAE(2, hidden=64))
-    model, history = neb.fit(
-        jax.random.key(5), model, x.astype(np.float32), num_steps=1_500, progress_bar=False
-    )
+    x, fresh = np.split(x.astype(np.float32), 2)
+    model, _ = neb.fit(jax.random.key(5), model, x, num_steps=1_500, progress_bar=False)
     values = np.linalg.eigvalsh(np.cov(x.T))
     linear = np.mean(0.25 * values / (values + 0.25))
-    assert min(history.risk) < 0.6 * linear
+    assert neb.denoising_loss(model, jax.random.key(8), fresh) < 0.6 * linear
     assert np.isfinite(model.data_energy).all()
     start = neb.start_at_data(jax.random.key(6), model, x, 4)
     walk = neb.sample(jax.random.key(7), model, neb.MALA(), start, num_samples=50,
@@ -158,15 +181,37 @@ def test_denoising_makes_it_an_energy():
             ),
             "'cauchy'",
         ),
-        (
-            lambda: neb.fit(KEY, neb.uvb(KEY, (2,), 0.5), np.eye(2), loss=neb.ELBOLoss(beta=0.0)),
-            "beta",
-        ),
         (lambda: neb.fit(KEY, neb.uvb(KEY, (2,), 0.5), np.eye(2), loss=neb.ELBOLoss), "SURELoss()"),
+        (lambda: small().terms(jnp.zeros(D), "Gaussian"), "'Gaussian'"),
+        (lambda: negative_elbo(small(), KEY, data(9), noise="cauchy"), '"gaussian" or "laplace"'),
         (lambda: latent_report(neb.deen(KEY, (2,), 0.5), np.eye(2)), "neb_ppl.uvb"),
+        (lambda: latent_report(small(), data(9)), "model has not been trained"),
+        (lambda: latent_report(scaled(), data(9)[:1]), "x must hold at least 2 events; got 1"),
     ],
 )
 def test_refused(build, words):
     with pytest.raises(InvalidArgumentError) as caught:
         build()
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("beta", [0.0, "a", None, [1.0, 2.0], np.inf])
+def test_beta_is_a_positive_number(beta):
+    with pytest.raises(InvalidArgumentError, match="beta must be a positive, finite number; got"):
+        neb.fit(KEY, small(), data(9), loss=neb.ELBOLoss(beta=beta))
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: small().encode(jnp.zeros((4, D))), r"y .*\(4, 6\).* batch with jax.vmap"),
+        (lambda: small().terms(jnp.zeros((4, D))), r"y .*\(4, 6\).* batch with jax.vmap"),
+        (lambda: small().encode(jnp.zeros(5)), r"y has shape \(5,\)"),
+        (lambda: small().decode(jnp.zeros((4, 3))), r"z .*\(4, 3\).* \(3,\). Batch with jax.vmap"),
+        (lambda: small().decode(jnp.zeros(D)), r"z has shape \(6,\)"),
+        (lambda: negative_elbo(small(), KEY, data(9)[:, :4]), r"y has shape \(4,\)"),
+    ],
+)
+def test_other_shapes_are_refused(call, words):
+    with pytest.raises(EventShapeError, match=words):
+        call()

@@ -34,6 +34,7 @@ def test_training_lowers_the_risk_below_the_linear_estimator(untrained, moons):
     linear = np.trace(covariance @ np.linalg.inv(covariance + 0.09 * np.eye(2))) * 0.09 / 2
     assert history.best_risk < 0.95 * linear
     assert float(neb.denoising_loss(energy, jax.random.key(9), moons)) < 0.95 * linear
+    assert f"{history.best_risk:.5g} (denoising risk per dimension)" in repr(history)
 
 
 def test_going_on_from_a_state_is_exact(untrained, moons):
@@ -130,8 +131,11 @@ def test_foreign_params_are_trained(moons):
     [
         ({"num_steps": 0}, "num_steps must be a whole number of at least 1; got 0"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1; got 0"),
-        ({"learning_rate": -1.0}, "learning_rate must be positive; got -1"),
+        ({"learning_rate": -1.0}, "learning_rate must be a positive, finite number; got -1"),
+        ({"learning_rate": "a"}, "learning_rate must be a positive, finite number; got 'a'"),
+        ({"learning_rate": np.inf}, "learning_rate must be a positive, finite number; got inf"),
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\); got 1"),
+        ({"ema_decay": "a"}, r"ema_decay must lie in \[0, 1\); got 'a'"),
         ({"validation_fraction": 1.0}, r"validation_fraction must lie in \[0, 1\)"),
     ],
 )
