@@ -92,7 +92,7 @@ def draw(found: dict[str, dict]) -> Figure:
     colours = dict(zip(LOOKS, ("C0", "C1"), strict=True))
     for (i, network), (j, sigma) in product(enumerate(NETWORKS), enumerate(SIGMAS)):
         for look, (training, dashes) in product(LOOKS, TRAININGS.items()):
-            label = f"{look}, {training}" if training else look
+            label = f"{look}, {training} training" if training else look
             line = {"color": colours[look], "ls": dashes, "label": label}
             row = found[named(sigma, network, look, training)]
             axes[i, j].plot(sigma * SHARES, row["accuracy"], **line)
