@@ -23,7 +23,7 @@ from neb_ppl.energies.scale import DataScale
 from neb_ppl.energies.variational import VAE, LinearVAE, VariationalEnergy
 from neb_ppl.errors import CheckpointError, InvalidArgumentError
 
-__all__ = ["describe_energy", "load_energy", "save_energy"]
+__all__ = ["build_specification", "describe_energy", "load_energy", "save_energy"]
 
 KINDS: dict[str, type] = {
     "NeuralEnergy": NeuralEnergy,
@@ -110,7 +110,7 @@ def load_energy(
     manifest, arrays = _read(_as_path(path))
     if bad := [name for name, leaf in arrays.items() if not _is_healthy(name, leaf)]:
         raise CheckpointError(f"{path} holds values that are not finite in {', '.join(bad)}.")
-    network = _network(manifest["kind"], manifest["architecture"])
+    network = build_specification(manifest["architecture"], ARCHITECTURES[manifest["kind"]])
     shape = tuple(manifest["event_shape"])
     if event_shape is not None and tuple(event_shape) != shape:
         raise CheckpointError(
@@ -205,13 +205,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return manifest, arrays
 
 
-def _network(kind: str, architecture: dict[str, Any]) -> Any:
-    """The specification by its name, of this kind; every field checked against its type."""
+def build_specification(architecture: dict[str, Any], known: dict[str, type]) -> Any:
+    """The specification by its name among those known; every field checked against its type."""
     name, fields = architecture.get("name"), architecture.get("fields")
-    if name not in ARCHITECTURES[kind] or not isinstance(fields, dict):
-        known = ", ".join(ARCHITECTURES[kind])
-        raise CheckpointError(f"unknown architecture {name!r} of a {kind}; known: {known}.")
-    spec = ARCHITECTURES[kind][name]
+    if name not in known or not isinstance(fields, dict):
+        raise CheckpointError(f"unknown architecture {name!r}; known here: {', '.join(known)}.")
+    spec = known[name]
     types = {
         field.name: typing.get_type_hints(spec)[field.name] for field in dataclasses.fields(spec)
     }

@@ -2,8 +2,8 @@
 
 Randomised smoothing classifies noisy copies of an image and lets them vote; from the share of votes
 follows a radius within which no change of the image, however clever, moves the majority. Here the
-classifier sees what the jump leaves of a noisy copy, not the copy itself: the same linear
-classifier then votes far more surely.
+classifier sees what the jump leaves of a noisy copy, not the copy itself. A linear classifier of
+jumps, the jump's network and a linear map, then votes more surely than one of the copies.
 
 A learned energy of 8 x 8 digits at sigma = .5, a linear classifier trained on noisy copies and one
 trained on jumps. The picture: share of held-out digits that are right and certified, by radius; and

@@ -1,6 +1,7 @@
 """Classifiers to train: a linear one, and a small convolutional one for images."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ class LinearClassifier:
     """
 
     classes: int = 10
+    name: ClassVar[str] = "linear"
 
     def __post_init__(self):
         _check_classes(self.classes)
@@ -53,6 +55,7 @@ class ConvClassifier:
     classes: int = 10
     widths: tuple[int, int] = (32, 64)
     hidden: int = 128
+    name: ClassVar[str] = "convolutional"
 
     def __post_init__(self):
         _check_classes(self.classes)
