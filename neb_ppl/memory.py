@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from neb_ppl._checks import check_positive
 from neb_ppl.data import check_data
 from neb_ppl.descent import descend
 from neb_ppl.energies.base import SmoothedEnergy
@@ -126,7 +127,7 @@ def _recall(
     check_trained(energy)
     if method not in ("flow", "robbins"):
         raise InvalidArgumentError(f'method must be "flow" or "robbins"; got {method!r}.')
-    _check_distance("tolerance", tolerance)
+    check_positive(tolerance=tolerance)
     starts = jnp.asarray(check_data(y, energy.event_shape, name=name), jnp.result_type(float))
     follow = _flow if method == "flow" else _robbins
     size, parts = min(BATCH, len(starts)), []
@@ -229,7 +230,7 @@ def memories(
     NotAnEnergyError, EventShapeError, NonFiniteDataError, InvalidArgumentError
         As `recall`; a `merge` that is too small.
     """
-    _check_distance("merge", merge)
+    check_positive(merge=merge, tolerance=tolerance)
     if merge < 2 * tolerance:
         raise InvalidArgumentError(
             f"merge must be at least twice the tolerance, {tolerance}, or one attractor may count "
@@ -279,13 +280,6 @@ def _nearest(y: np.ndarray, points: ArrayLike, sigma: float) -> tuple[np.ndarray
     """Distance of each memory to the nearest point, in radii of the noise, and which that is."""
     gaps = [2 * np.asarray(chi(one[None], points))[0] / sigma for one in y]
     return np.array([gap.min() for gap in gaps]), np.array([gap.argmin() for gap in gaps], int)
-
-
-def _check_distance(name: str, distance: float) -> None:
-    if not isinstance(distance, int | float | np.number) or not 0 < distance < math.inf:
-        raise InvalidArgumentError(
-            f"{name} must be a positive number, a distance in sigma; got {distance!r}."
-        )
 
 
 def _norm(y: Event) -> Scalar:
