@@ -1,5 +1,6 @@
 """Pictures hold what they were given, and draw without pyplot's global state."""
 
+import dataclasses
 import io
 from types import SimpleNamespace
 
@@ -15,7 +16,9 @@ from neb_ppl import plots
 from neb_ppl.diagnostics import class_mixing, coverage, judge_ranks, tarp
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.inverse import PosteriorResult
+from neb_ppl.memory import Memories
 from neb_ppl.plots.walks import _rank_shares
+from neb_ppl.robust import Certificates
 from neb_ppl.sampling import SampleResult
 from neb_ppl.training import History
 
@@ -254,3 +257,37 @@ def test_maps_that_do_not_fit():
         plots.posterior_maps(image[0], None, image, image, image, image)
     with pytest.raises(EventShapeError, match="observation must hold 1 images; got 2"):
         plots.posterior_maps(image, np.zeros((2, 4, 4)), image, image, image, image)
+
+
+def remembered(count=3):
+    random = np.random.default_rng(0)
+    basins = np.full(count, 1 / count)
+    rest = (random.normal(size=count),) * 3
+    return Memories(random.normal(size=(count, 4, 4)), basins, *rest, np.arange(count), None, None)
+
+
+@pytest.mark.parametrize(("count", "panels"), [(3, 5), (7, 10)])
+def test_memories_are_shown_with_their_basins(count, panels):
+    figure = drawn(plots.memory_tiles(remembered(count), columns=5))
+    assert len(figure.axes) == panels and figure.axes[0].get_title() == f"{1 / count:.0%}"
+    assert sum(bool(axis.images) for axis in figure.axes) == count
+    assert f"{count} of {count} memories" in figure.get_suptitle()
+
+
+def test_certified_accuracy_steps_down_at_each_radius():
+    """Three of four are right, certified to .1, .2 and .3."""
+    radii, bounds = np.array([0.1, 0.2, 0.3, 0.4]), np.full(4, 0.9)
+    found = Certificates(np.array([0, 1, 2, 1]), radii, bounds, 0, 0.001, 0.5)
+    axis = drawn(plots.certified_accuracy([0, 1, 2, 3], {"jumps": found}, [0, 0.15, 0.35])).axes[0]
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), [0.75, 0.5, 0.0])
+    assert axis.get_legend().get_texts()[0].get_text() == "jumps"
+
+
+def test_pictures_of_something_else_are_refused():
+    with pytest.raises(InvalidArgumentError, match="found must be .* got str"):
+        plots.memory_tiles("memories")
+    with pytest.raises(EventShapeError, match="images"):
+        found = remembered()
+        plots.memory_tiles(dataclasses.replace(found, y=found.y.reshape(3, 16)))
+    with pytest.raises(InvalidArgumentError, match="got jumps"):
+        plots.certified_accuracy([0], {"jumps": 0.5})
