@@ -29,7 +29,7 @@ def test_none_is_forgotten():
 
 
 # Most of a minute each, or more; what they call, other tests call too.
-LONG = set(WITHOUT_DATA) - {"certified_classification", "leaving_sigma_behind"}
+LONG = set(WITHOUT_DATA) - {"leaving_sigma_behind"}
 
 
 @pytest.mark.parametrize(
