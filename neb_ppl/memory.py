@@ -30,7 +30,7 @@ NEWTON_STEPS, NEWTON_PRODUCTS = 2, 200
 ERROR = 1e-4  # of a step of the flow, in sigma
 LONGEST = 1e4
 MAX_STEPS = 4_000
-BATCH = 16  # starts that wait for one another
+BATCH, FEW = 16, 4  # starts that wait for one another; other numbers are filled up to these
 DENSE_SIZE = 128
 LANCZOS_STEPS = 40
 
@@ -131,7 +131,7 @@ def _recall(
     check_positive(tolerance=tolerance)
     starts = jnp.asarray(check_data(y, energy.event_shape, name=name), jnp.result_type(float))
     follow = _flow if method == "flow" else _robbins
-    size, parts = min(BATCH, len(starts)), []
+    size, parts = FEW if len(starts) <= FEW else BATCH, []
     with progress(len(starts), "recall", show=progress_bar, unit="start") as bar:
         for first in range(0, len(starts), size):
             rows = starts[first : first + size]
