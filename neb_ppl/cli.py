@@ -260,16 +260,14 @@ def denoise(
         import numpy as np
 
         import neb_ppl as neb
+        from neb_ppl.energies.scale import warn_of_units
 
         _check_suffix(target, ".npy", "the target")
         _check_writable(target, overwrite)
         model = _one_level(neb.load_energy(energy))
         loaded = neb.data.load_array(source)
         y = jnp.asarray(neb.data.check_data(loaded, model.event_shape, name="input", scale=scale))
-        if model.scale.is_fitted:
-            reach = 0.0 if add_noise else 6 * float(model.sigma)
-            low, high = float(model.scale.low) - reach, float(model.scale.high) + reach
-            neb.data.warn_outside_range(y, low, high, name="input")
+        warn_of_units(model, y, name="input", noise=0.0 if add_noise else None)
         if add_noise:
             y = neb.smooth(jax.random.key(seed), y, model.sigma)
         estimate = jax.jit(

@@ -13,6 +13,7 @@ from neb_ppl.data import check_data
 from neb_ppl.descent import descend
 from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.energies.neural import check_one_level, check_trained
+from neb_ppl.energies.scale import warn_of_units
 from neb_ppl.errors import InvalidArgumentError, NotAnEnergyError
 from neb_ppl.estimators import bayes_estimator, lanczos
 from neb_ppl.geometry import chi
@@ -130,6 +131,7 @@ def _recall(
         raise InvalidArgumentError(f'method must be "flow" or "robbins"; got {method!r}.')
     check_positive(tolerance=tolerance)
     starts = jnp.asarray(check_data(y, energy.event_shape, name=name), jnp.result_type(float))
+    warn_of_units(energy, starts, name=name)
     follow = _flow if method == "flow" else _robbins
     size, parts = FEW if len(starts) <= FEW else BATCH, []
     with progress(len(starts), "recall", show=progress_bar, unit="start") as bar:

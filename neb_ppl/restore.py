@@ -13,8 +13,8 @@ from neb_ppl import plots
 from neb_ppl._checks import check_counts, check_share, least_draws
 from neb_ppl.checkpoints import LearnedEnergy
 from neb_ppl.data import check_data
-from neb_ppl.data.checks import warn_outside_range
 from neb_ppl.diagnostics import Diagnosis
+from neb_ppl.energies.scale import warn_of_units
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.inverse import (
     LinearOperator,
@@ -40,7 +40,6 @@ __all__ = [
 ]
 
 REACH = 4.0
-FAR = 6.0
 SHOWN = 10
 SHOWN_DRAWS = 3
 HIDDEN = 0.5
@@ -295,10 +294,7 @@ def _check_source(
     if source.shape[1:] == shape:
         source = np.where(keep, source, np.zeros((), source.dtype))
     observed = np.asarray(check_data(source, shape, name="source", scale=scale))
-    if energy.scale.is_fitted:
-        reach = FAR * settings.noise_scale
-        low, high = float(energy.scale.low) - reach, float(energy.scale.high) + reach
-        warn_outside_range(observed[:, keep], low, high, name="source")
+    warn_of_units(energy, observed[:, keep], name="source", noise=settings.noise_scale)
     return observed
 
 

@@ -8,6 +8,7 @@ from scipy.optimize import brentq
 
 import neb_ppl as neb
 from neb_ppl.errors import (
+    DataRangeWarning,
     EventShapeError,
     InvalidArgumentError,
     NonFiniteDataError,
@@ -130,6 +131,15 @@ def test_curvature_without_a_matrix():
     energy = neb.gaussian_mixture([1.0], np.zeros((1, 200)), np.diag(variances)[None], 0.5)
     found = recall(energy, np.ones((1, 200)), progress_bar=False)
     assert found.curvature[0] == pytest.approx(0.25 / (10 + 0.25), rel=0.05)
+
+
+def test_starts_in_other_units_are_told():
+    """An energy of numbers in -1 .. 1, and starts in 0 .. 255."""
+    x = np.linspace(-1, 1, 200, dtype=np.float32)[:, None]
+    energy = neb.deen(jax.random.key(0), (1,), 0.5, network=neb.MLP(hidden=8, blocks=1))
+    energy, _ = neb.fit(jax.random.key(1), energy, x, num_steps=20, progress_bar=False)
+    with pytest.warns(DataRangeWarning, match="starts lies in"):
+        memories(energy, 255 * x[:2], method="robbins", progress_bar=False)
 
 
 def test_starts_that_do_not_converge_are_counted():

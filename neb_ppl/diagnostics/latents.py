@@ -8,6 +8,7 @@ import numpy as np
 
 from neb_ppl.data import check_data
 from neb_ppl.energies.neural import check_trained
+from neb_ppl.energies.scale import warn_of_units
 from neb_ppl.energies.variational import VariationalEnergy
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.types import Array, ArrayLike
@@ -103,6 +104,7 @@ def latent_report(model: VariationalEnergy, x: ArrayLike) -> LatentReport:
         )
     check_trained(model, "model")
     events = jnp.asarray(check_data(x, model.event_shape))
+    warn_of_units(model, events)
     if len(events) < 2:
         raise InvalidArgumentError(f"x must hold at least 2 events; got {len(events)}.")
     mean, deviation, divergence = (np.asarray(a, np.float64) for a in _codes(model, events))

@@ -1,13 +1,18 @@
 """The scale of the data, carried by the energy that was trained on them."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
 from neb_ppl._pytree import value
+from neb_ppl.data.checks import warn_outside_range
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.types import Array, ArrayLike, Scalar
 
-__all__ = ["DataScale", "data_scale", "fit_data_scale"]
+__all__ = ["DataScale", "data_scale", "fit_data_scale", "warn_of_units"]
+
+FAR = 6
 
 
 @value
@@ -75,3 +80,15 @@ def fit_data_scale(x: ArrayLike, scale: DataScale | None = None) -> DataScale:
         scale = data_scale(float(x.mean(dtype=np.float64)), deviation if deviation > 0 else 1.0)
     low, high = jnp.asarray(x.min(), dtype), jnp.asarray(x.max(), dtype)
     return DataScale(scale.shift, scale.scale, low, high)
+
+
+def warn_of_units(model: Any, x: ArrayLike, *, name: str = "x", noise: float | None = None) -> None:
+    """Warn where x lies in other units than the data that `model` was trained on.
+
+    That is beyond their range by more than 6 deviations of the noise: the model's sigma, or
+    another. Quiet for models that keep no range.
+    """
+    scale = getattr(model, "scale", None)
+    if isinstance(scale, DataScale) and scale.is_fitted:
+        reach = FAR * float(model.sigma if noise is None else noise)
+        warn_outside_range(x, float(scale.low) - reach, float(scale.high) + reach, name=name)

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 
 from neb_ppl._checks import as_numbers
-from neb_ppl.data import check_data, warn_outside_range
+from neb_ppl.data import check_data
 from neb_ppl.energies.base import SmoothedScore, check_sigma
 from neb_ppl.energies.neural import check_one_level, check_trained
-from neb_ppl.energies.scale import DataScale
+from neb_ppl.energies.scale import warn_of_units
 from neb_ppl.errors import (
     EventShapeError,
     InvalidArgumentError,
@@ -30,7 +30,6 @@ __all__ = [
     "check_radii",
 ]
 
-FAR = 6
 NOT_JAX = (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)
 
 
@@ -88,10 +87,7 @@ def check_events(
             f"x must have shape (n, *event); got {x.shape}. One event is x[None], events of one "
             "number are x[:, None]."
         )
-    scale = getattr(energy, "scale", None)
-    if energy is not None and isinstance(scale, DataScale) and scale.is_fitted:
-        reach = FAR * float(energy.sigma)
-        warn_outside_range(x, float(scale.low) - reach, float(scale.high) + reach)
+    warn_of_units(energy, x)
     return x
 
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neb_ppl.data.checks import warn_outside_range
 from neb_ppl.energies.base import SmoothedEnergy, SmoothedScore
 from neb_ppl.energies.neural import check_one_level
+from neb_ppl.energies.scale import warn_of_units
 from neb_ppl.errors import EventShapeError, InvalidArgumentError, StartError, WalkError, WalkWarning
 from neb_ppl.types import PyTree
 from neb_ppl.walks.base import Walk, value_and_score
@@ -51,7 +51,8 @@ def check_start(model: Any, position: PyTree) -> PyTree:
     for path, leaf in jax.tree_util.tree_leaves_with_path(position):
         name = "initial" + jax.tree_util.keystr(path)
         _refuse(name, "position", jnp.isfinite(leaf).reshape(seen[0], -1).all(axis=1))
-    _warn_of_scale(model, leaves[0])
+    if isinstance(model, SmoothedScore):
+        warn_of_units(model, leaves[0], name="initial")
     value, score = _evaluate(model, position)
     if isinstance(model, SmoothedEnergy) or not isinstance(model, SmoothedScore):
         _refuse("initial", "energy", jnp.isfinite(value))
@@ -120,15 +121,6 @@ def check_same_model(model: Any, kernel: Any) -> None:
 @jax.jit
 def _evaluate(model: Any, position: PyTree) -> tuple[Any, PyTree]:
     return jax.vmap(value_and_score(model))(position)
-
-
-def _warn_of_scale(model: Any, y: jax.Array) -> None:
-    """Starts on another scale than the training data's: 0..255 for an energy of 0..1."""
-    scale = getattr(model, "scale", None)
-    if isinstance(model, SmoothedScore) and scale is not None and scale.is_fitted:
-        reach = 6 * float(model.sigma)
-        low, high = float(scale.low) - reach, float(scale.high) + reach
-        warn_outside_range(y, low, high, name="initial")
 
 
 def _refuse(name: str, what: str, good: jax.Array) -> None:
