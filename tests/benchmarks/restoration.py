@@ -89,6 +89,7 @@ def row(kept: Kept, data: str, name: str, energy, truths: np.ndarray, operator, 
     def inside(low, high, rows=slice(None)):
         return float(((truths >= low) & (truths <= high))[rows][:, bright].mean())
 
+    held = (truths >= lower) & (truths <= upper)
     widened = inverse.calibrate_intervals(
         truths[:half], lower[:half], upper[:half], level=LEVEL, method="crc", widening="add"
     )
@@ -100,8 +101,9 @@ def row(kept: Kept, data: str, name: str, energy, truths: np.ndarray, operator, 
         "sigma": round(float(neb.posterior_energy(energy, _look(operator, scale)).sigma), 4),
         "PSNR": round(float(-10 * np.log10(((found["mean"] - truths) ** 2).mean())), 2),
         "coverage": round(inside(lower, upper), 3),
+        "of grey pixels": round(float(held[(truths > 0.1) & (truths < 0.9)].mean()), 3),
         "of plain jumps": round(inside(found["low"], found["high"]), 3),
-        "all pixels, before": round(float(((truths >= lower) & (truths <= upper)).mean()), 3),
+        "all pixels, before": round(float(held.mean()), 3),
         "after, second half": round(after, 3),
         "widened by": f"{float(widened.factor):.4f}",
         "R-hat, median": round(float(np.median(found["rhat"])), 3),
