@@ -137,7 +137,7 @@ CHANGES = {
     "architecture": (lambda m, a: m["architecture"].update(name="eval"), "unknown architecture"),
     "another kind's": (
         lambda m, a: m.update(architecture={"name": "icnn", "fields": {"hidden": 8, "layers": 1}}),
-        "'icnn' of a NeuralEnergy",
+        "unknown architecture 'icnn'; known here: mlp",
     ),
     "field": (lambda m, a: m["architecture"]["fields"].update(hidden="8"), "field hidden must be"),
     "extra field": (lambda m, a: m["architecture"]["fields"].update(x=1), "has fields"),
