@@ -133,7 +133,7 @@ def test_every_truncation_is_refused(saved):
 
 CHANGES = {
     "version": (lambda m, a: m.update(format=99), "format 99"),
-    "kind": (lambda m, a: m.update(kind="os.system"), "unknown kind"),
+    "kind": (lambda m, a: m.update(kind="os.system"), "holds a 'os.system'; expected one of"),
     "architecture": (lambda m, a: m["architecture"].update(name="eval"), "unknown architecture"),
     "another kind's": (
         lambda m, a: m.update(architecture={"name": "icnn", "fields": {"hidden": 8, "layers": 1}}),
@@ -144,6 +144,9 @@ CHANGES = {
     "width": (lambda m, a: m["architecture"]["fields"].update(hidden=9), "expected .*9.*found .*8"),
     "shape": (lambda m, a: m.update(event_shape=[4]), "does not match its architecture"),
     "missing": (lambda m, a: a.pop("weights.leave.bias"), "weights.leave.bias"),
+    "no architecture": (lambda m, a: m.pop("architecture"), "unknown architecture None"),
+    "no shape": (lambda m, a: m.pop("event_shape"), "event_shape None; expected"),
+    "no width": (lambda m, a: m["architecture"]["fields"].update(hidden=-8), "impossible"),
     "swapped": (lambda m, a: a.update({"sigma": np.asarray(9.0, np.float32)}), "sigma"),
     "dtype": (lambda m, a: a.update({"sigma": a["sigma"].astype(np.float64)}), "sigma"),
 }
@@ -155,6 +158,12 @@ def test_a_consistent_forgery_is_refused(saved, change):
     rewrite(saved, alter)
     with pytest.raises(CheckpointError, match=message):
         neb.load_energy(saved)
+
+
+def test_a_name_comes_first():
+    for call in (neb.load_energy, neb.describe_energy, lambda x: neb.save_energy(x, ENERGY)):
+        with pytest.raises(InvalidArgumentError, match="path must name a file"):
+            call(3)
 
 
 @pytest.mark.parametrize("content", [pickle.dumps({"a": 1}), b"PK\x03\x04" + b"\0" * 64, b""])

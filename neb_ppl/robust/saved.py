@@ -1,17 +1,11 @@
 """A trained classifier in one file, verified before anything is built; its energy has its own."""
 
-import dataclasses
 import math
 import os
 from pathlib import Path
 
-import numpy as np
-
-from neb_ppl._verified import as_jax, differences, read_verified, write_verified
-from neb_ppl.checkpoints import build_specification
+from neb_ppl._trained import build_trained, read_trained, write_trained
 from neb_ppl.energies.base import SmoothedScore
-from neb_ppl.energies.modules import module_structure
-from neb_ppl.energies.scale import DataScale
 from neb_ppl.errors import CheckpointError, InvalidArgumentError
 from neb_ppl.robust.classifier import SmoothedClassifier, smoothed_classifier
 from neb_ppl.robust.networks import ConvClassifier, LinearClassifier, NeuralClassifier
@@ -20,7 +14,7 @@ __all__ = ["load_classifier", "save_classifier"]
 
 KIND = "Classifier"
 NETWORKS: dict[str, type] = {spec.name: spec for spec in (LinearClassifier, ConvClassifier)}
-SCALE = [field.name for field in dataclasses.fields(DataScale)]  # pyright: ignore
+VOTES = ("noisy copies", "jumps")
 
 
 def save_classifier(
@@ -53,25 +47,12 @@ def save_classifier(
             f"{type(smoothed if network is None else network).__name__}. Functions are not saved: "
             "smoothed_classifier(function, energy) makes it again."
         )
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise CheckpointError(f"{path} exists already. Pass overwrite=True to replace it.")
-    arrays = {f"weights.{name}": np.asarray(leaf) for name, leaf in network.weights.items()}
-    arrays |= {f"scale.{name}": np.asarray(getattr(network.scale, name)) for name in SCALE}
-    if bad := [name for name, leaf in arrays.items() if not np.isfinite(leaf).all()]:
-        raise CheckpointError(f"weights that are not finite are never written: {', '.join(bad)}.")
     facts = {
         "kind": KIND,
-        "event_shape": list(network.event_shape),
-        "architecture": {
-            "name": type(network.network).name,  # pyright: ignore[reportAttributeAccessIssue]
-            "fields": dataclasses.asdict(network.network),  # pyright: ignore[reportArgumentType]
-        },
         "sigma": float(smoothed.sigma),
-        "votes_on": "noisy copies" if smoothed.energy is None else "jumps",
+        "votes_on": VOTES[smoothed.energy is not None],
     }
-    write_verified(path, arrays, facts)
-    return path
+    return write_trained(path, network, {}, facts, overwrite)
 
 
 def load_classifier(
@@ -95,30 +76,15 @@ def load_classifier(
     InvalidArgumentError
         An energy of another sigma.
     """
-    manifest, arrays = read_verified(Path(path))
-    if manifest.get("kind") != KIND:
-        raise CheckpointError(f"{path} holds no classifier, but a {manifest.get('kind')!r}.")
-    network = build_specification(manifest["architecture"], NETWORKS)
-    shape = tuple(manifest["event_shape"])
-    _, _, weights = module_structure(network, shape)
-    wanted = {f"weights.{name}": leaf for name, leaf in weights.items()}
-    wanted |= {f"scale.{name}": () for name in SCALE}
-    if lines := differences(wanted, {name: leaf.shape for name, leaf in arrays.items()}):
-        raise CheckpointError(f"{path} does not match its architecture:\n" + "\n".join(lines))
-    if (manifest["votes_on"] == "jumps") != (energy is not None):
-        hint = "leave the energy out" if energy is not None else "pass the energy of those jumps"
-        raise CheckpointError(f"{path} holds a classifier of {manifest['votes_on']}: {hint}.")
-    leaves = {name: as_jax(name, leaf, allow_narrowing) for name, leaf in arrays.items()}
-    classifier = NeuralClassifier(
-        {name: leaves[f"weights.{name}"] for name in weights},
-        DataScale(*(leaves[f"scale.{name}"] for name in SCALE)),
-        network,
-        shape,
-    )
-    return smoothed_classifier(classifier, energy, sigma=_sigma(manifest["sigma"], path))
-
-
-def _sigma(sigma: object, path: str | os.PathLike) -> float:
+    manifest, arrays, network, shape = read_trained(path, {KIND: NETWORKS})
+    sigma, votes = manifest.get("sigma"), manifest.get("votes_on")
     if not isinstance(sigma, float) or not 0 < sigma < math.inf:
         raise CheckpointError(f"sigma must be positive; {path} has {sigma!r}.")
-    return sigma
+    if votes not in VOTES:
+        raise CheckpointError(f"{path} votes on {votes!r}; expected one of {VOTES}.")
+    if votes != VOTES[energy is not None]:
+        hint = "leave the energy out" if energy is not None else "pass the energy of those jumps"
+        raise CheckpointError(f"{path} holds a classifier of {votes}: {hint}.")
+    weights, scale, _ = build_trained(path, arrays, network, shape, {}, allow_narrowing)
+    classifier = NeuralClassifier(weights, scale, network, shape)
+    return smoothed_classifier(classifier, energy, sigma=sigma)

@@ -1,8 +1,11 @@
 """Classifiers on disk: the same votes again, and files that are refused."""
 
+import hashlib
+
 import jax
 import numpy as np
 import pytest
+from test_checkpoints import rewrite
 
 import neb_ppl as neb
 from neb_ppl.errors import CheckpointError, InvalidArgumentError
@@ -40,13 +43,18 @@ def test_the_same_votes_again(network, energy, tmp_path):
     np.testing.assert_array_equal(*votes)
 
 
-def test_refused(tmp_path):
-    path = save_classifier(tmp_path / "a.safetensors", trained("linear", None))
+@pytest.fixture(scope="module")
+def linear():
+    return trained("linear", None)
+
+
+def test_refused(tmp_path, linear):
+    path = save_classifier(tmp_path / "a.safetensors", linear)
     with pytest.raises(CheckpointError, match="exists already"):
-        save_classifier(path, trained("linear", None))
+        save_classifier(path, linear)
     with pytest.raises(CheckpointError, match="leave the energy out"):
         load_classifier(path, ENERGY)
-    with pytest.raises(CheckpointError, match="unknown kind of energy: 'Classifier'"):
+    with pytest.raises(CheckpointError, match="holds a 'Classifier'; expected one of NeuralEnergy"):
         neb.load_energy(path)
     jumps = save_classifier(tmp_path / "b.safetensors", trained("linear", ENERGY))
     with pytest.raises(CheckpointError, match="pass the energy of those jumps"):
@@ -56,10 +64,38 @@ def test_refused(tmp_path):
     with pytest.raises(InvalidArgumentError, match="Functions are not saved"):
         save_classifier(tmp_path / "c", smoothed_classifier(lambda x: x[0], sigma=0.5))
     energy = neb.save_energy(tmp_path / "d", neb.deen(jax.random.key(0), (8, 8), 0.5))
-    with pytest.raises(CheckpointError, match="holds no classifier, but a 'NeuralEnergy'"):
+    with pytest.raises(CheckpointError, match="holds a 'NeuralEnergy'; expected one of Classifier"):
         load_classifier(energy)
-    damaged = bytearray(path.read_bytes())
-    damaged[-3] ^= 1
-    path.write_bytes(damaged)
+    for call in (load_classifier, lambda x: save_classifier(x, linear)):
+        with pytest.raises(InvalidArgumentError, match="path must name a file"):
+            call(3)
+
+
+def spoil(manifest, arrays):
+    leaf = arrays["weights.dense.bias"] = np.full_like(arrays["weights.dense.bias"], np.nan)
+    manifest["arrays"]["weights.dense.bias"]["sha256"] = hashlib.sha256(leaf.tobytes()).hexdigest()
+
+
+FORGERIES = {
+    "no votes": (lambda m, a: m.pop("votes_on"), "votes on None; expected one of"),
+    "no sigma": (lambda m, a: m.pop("sigma"), "sigma must be positive; .* has None"),
+    "bad sigma": (lambda m, a: m.update(sigma=-0.5), "sigma must be positive; .* has -0.5"),
+    "an energy's": (lambda m, a: m["architecture"].update(name="mlp"), "architecture 'mlp'"),
+    "no architecture": (lambda m, a: m.pop("architecture"), "unknown architecture None"),
+    "no shape": (lambda m, a: m.update(event_shape=[8, -8]), r"event_shape \[8, -8\]"),
+    "shape": (lambda m, a: m.update(event_shape=[9, 8]), "does not match its architecture"),
+    "missing": (lambda m, a: a.pop("weights.dense.bias"), "weights.dense.bias"),
+    "not finite": (spoil, "not finite in weights.dense.bias"),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_consistent_forgery_is_refused(forgery, tmp_path, linear):
+    alter, message = FORGERIES[forgery]
+    path = save_classifier(tmp_path / "a.safetensors", linear)
+    rewrite(path, alter)
+    with pytest.raises(CheckpointError, match=message):
+        load_classifier(path)
+    path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(CheckpointError):
         load_classifier(path)
