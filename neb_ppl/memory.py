@@ -98,6 +98,11 @@ def recall(
     InvalidArgumentError
         Another method, or an energy that was not trained.
 
+    Warns
+    -----
+    DataRangeWarning
+        Starts far outside the range that the energy was trained on.
+
     Notes
     -----
     Needs ``pip install "neb-ppl[memory]"`` for the flow (diffrax). Cost: ten to thousands of
@@ -232,6 +237,11 @@ def memories(
     ------
     NotAnEnergyError, EventShapeError, NonFiniteDataError, InvalidArgumentError
         As `recall`; a `merge` that is too small.
+
+    Warns
+    -----
+    DataRangeWarning
+        As `recall`.
     """
     check_positive(merge=merge, tolerance=tolerance)
     if merge < 2 * tolerance:

@@ -279,7 +279,13 @@ def test_certified_accuracy_steps_down_at_each_radius():
     radii, bounds = np.array([0.1, 0.2, 0.3, 0.4]), np.full(4, 0.9)
     found = Certificates(np.array([0, 1, 2, 1]), radii, bounds, 0, 0.001, 0.5)
     axis = drawn(plots.certified_accuracy([0, 1, 2, 3], {"jumps": found}, [0, 0.15, 0.35])).axes[0]
-    np.testing.assert_allclose(axis.lines[0].get_ydata(), [0.75, 0.5, 0.0])
+    share = axis.lines[0].get_ydata()
+    np.testing.assert_allclose(share, [0.75, 0.5, 0.0])
+    band = axis.collections[0].get_paths()[0].vertices[:, 1]
+    low, high = band[1:4], band[7:4:-1]
+    assert (low <= share).all() and (share < high).all()
+    for end in (low, high):
+        np.testing.assert_allclose((end - share) ** 2, end * (1 - end) / 4, atol=1e-12)
     assert axis.get_legend().get_texts()[0].get_text() == "jumps"
 
 

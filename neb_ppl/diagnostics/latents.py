@@ -97,6 +97,11 @@ def latent_report(model: VariationalEnergy, x: ArrayLike) -> LatentReport:
     ------
     InvalidArgumentError
         Something else than a variational energy, an untrained one, or a single event.
+
+    Warns
+    -----
+    DataRangeWarning
+        x far outside the range that the model was trained on.
     """
     if not isinstance(model, VariationalEnergy):
         raise InvalidArgumentError(

@@ -64,6 +64,7 @@ class MLP:
 
     def __post_init__(self):
         check_counts(hidden=self.hidden, blocks=self.blocks)
+        _check_switch(conditional=self.conditional)
 
     def build(self, event_shape: tuple[int, ...], rngs: nnx.Rngs) -> "MLPModule":
         """The module for events of `event_shape`."""
@@ -98,6 +99,7 @@ class UNet:
     def __post_init__(self):
         check_counts(blocks=self.blocks)
         _check_pairs(widths=self.widths, bottleneck=self.bottleneck)
+        _check_switch(conditional=self.conditional)
 
     def build(self, event_shape: tuple[int, ...], rngs: nnx.Rngs) -> "UNetModule":
         """The module for images of `event_shape`."""
@@ -217,6 +219,12 @@ def _precondition(body: Callable[[Array], Array], u: Event, sigma: Scalar) -> Ev
     """
     c = 1 / jnp.sqrt(1 + sigma**2)
     return c**2 * u + sigma * c * body(c * u)
+
+
+def _check_switch(**switch: bool) -> None:
+    for name, setting in switch.items():
+        if not isinstance(setting, bool):
+            raise InvalidArgumentError(f"{name} must be True or False; got {setting!r}.")
 
 
 def _check_pairs(**pairs: tuple[int, int]) -> None:

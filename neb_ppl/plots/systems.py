@@ -50,7 +50,9 @@ def memory_tiles(found: Memories, count: int = 20, columns: int = 10) -> Figure:
 def certified_accuracy(
     labels: ArrayLike, certificates: Mapping[str, Certificates], radii: ArrayLike | None = None
 ) -> Figure:
-    """Share of events that are right, and certified, within each radius.
+    """Share of events that are right, and certified, within each radius, and its standard error.
+
+    Bands are Wilson's intervals of one standard error, for events that stand for all others.
 
     Parameters
     ----------
@@ -72,7 +74,16 @@ def certified_accuracy(
         radii = np.linspace(0, largest or 1.0, 101)
     figure, axis = single(5.0, 3.0)
     for colour, (name, each) in zip(COLOURS, certificates.items(), strict=False):
-        axis.plot(radii, each.accuracy(labels, radii), color=colour, label=name)
+        share = np.asarray(each.accuracy(labels, radii))
+        axis.plot(radii, share, color=colour, label=name)
+        axis.fill_between(radii, *_wilson(share, len(each.radii)), color=colour, alpha=0.15, lw=0)
     axis.set(xlabel="l2 radius, data units", ylabel="right, and certified", ylim=(0, 1.02))
     axis.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _wilson(share: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of a large number that are one standard error from `share` of `count`."""
+    centre = (share + 0.5 / count) / (1 + 1 / count)
+    half = np.sqrt(share * (1 - share) / count + 0.25 / count**2) / (1 + 1 / count)
+    return centre - half, centre + half

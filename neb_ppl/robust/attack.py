@@ -92,6 +92,7 @@ def attack(
     Raises
     ------
     InvalidArgumentError, EventShapeError, NonFiniteDataError
+        A classifier without a gradient, as one called by `jax.pure_callback`, among them.
 
     Warns
     -----
@@ -108,6 +109,7 @@ def attack(
     x, classes = check_call(smoothed, x)
     labels = check_labels(labels, len(x), classes).astype(np.int32)
     radii = check_radii("radii", radii, (), (len(x),)).astype(x.dtype)
+    _check_gradient(smoothed, x[0])
     keys = jax.random.split(rng_key, len(x))
     moved = []
     with progress(len(x), "attack", show=progress_bar, unit="event") as bar:
@@ -115,6 +117,16 @@ def attack(
             moved.append(np.asarray(_attack(smoothed, *event, num_steps, num_draws)))
             bar.update(1)
     return np.stack(moved)
+
+
+def _check_gradient(smoothed: SmoothedClassifier, x: Event) -> None:
+    try:
+        jax.eval_shape(jax.grad(lambda x: soft_loss(smoothed, x, jnp.int32(0), x[None])), x)
+    except Exception as error:  # whatever a user's function raises
+        raise InvalidArgumentError(
+            "attack climbs by the gradient of the classifier, which has none (as one called by "
+            f"jax.pure_callback): {error} Attack a JAX function."
+        ) from error
 
 
 @partial(jax.jit, static_argnames=("num_steps", "num_draws"))

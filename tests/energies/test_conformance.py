@@ -88,6 +88,12 @@ def test_specifications_are_whole_numbers(spec, name, setting):
         spec(setting)
 
 
+@pytest.mark.parametrize("network", [neb.MLP, neb.UNet])
+def test_switches_are_true_or_false(network):
+    with pytest.raises(InvalidArgumentError, match="conditional must be True or False; got 'no'"):
+        network(conditional="no")
+
+
 @pytest.mark.parametrize("pair", [64, [32, 64], (32, 64, 128), None])
 def test_pairs_are_tuples_of_two(pair):
     with pytest.raises(InvalidArgumentError, match="widths must be a tuple of two numbers; got"):
