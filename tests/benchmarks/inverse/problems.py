@@ -16,7 +16,7 @@ import numpy as np
 import neb_ppl as neb
 from tests.benchmarks.inverse.mixture import Mixture
 
-__all__ = ["TIERS", "Problem", "groups", "names"]
+__all__ = ["OPERATORS", "TIERS", "Problem", "digits_prior", "groups", "names"]
 
 TIERS = ("A", "B", "D")
 COMPONENTS = 20
