@@ -96,8 +96,8 @@ def draw(found: dict[str, dict]) -> Figure:
             line = {"color": colours[look], "ls": dashes, "label": label}
             row = found[named(sigma, network, look, training)]
             axes[i, j].plot(sigma * SHARES, row["accuracy"], **line)
-        axes[i, j].set(title=f"{network}, sigma {sigma:g}", ylim=(0, 1))
+        axes[i, j].set(title=f"{network}, sigma {sigma:g}", ylim=(0, 1.03))
         axes[1, j].set(xlabel="l2 radius")
         axes[i, 0].set(ylabel="right, and certified")
-    axes[0, 0].legend(fontsize=8, loc="lower left")
+    axes[1, 0].legend(fontsize=8, loc="lower left")
     return figure
