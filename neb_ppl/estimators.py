@@ -1,6 +1,7 @@
 """From y back to x: the Bayes estimator, its covariance, and the jumps made of them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import jax
@@ -99,13 +100,18 @@ def bayes_estimator(model: SmoothedScore, y: Event, *, score: Event | None = Non
 
     Raises
     ------
-    EventShapeError
-        If y is not one event.
+    InvalidArgumentError, EventShapeError
+        If the model is none, or y not one event.
 
     Notes
     -----
     Cost: one gradient, or none. Source: Robbins (1956), Miyasawa (1961).
     """
+    if not isinstance(model, SmoothedScore):
+        raise InvalidArgumentError(
+            f"model must be an energy or a score; got a {type(model).__name__}. Jumps take a key, "
+            "the model, then y; a range of noise levels is asked at one: model.at(sigma)."
+        )
     check_event(model, y)
     if isinstance(model, ConditionedEnergy):
         return model.clean_mean(y)
@@ -198,6 +204,7 @@ class JumpNoise(NamedTuple):
     min_eigenvalue: Scalar
 
 
+@partial(jax.jit, static_argnames=("dense_size", "lanczos_steps"))
 def jump_noise(
     rng_key: PRNGKey,
     energy: SmoothedEnergy,

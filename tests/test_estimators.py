@@ -7,6 +7,7 @@ import pytest
 from gates.oracles import mixture
 
 import neb_ppl as neb
+from neb_ppl.errors import InvalidArgumentError
 
 
 def test_lanczos_is_the_dense_square_root():
@@ -18,6 +19,25 @@ def test_lanczos_is_the_dense_square_root():
         for steps, tolerance in ((20, 1e-2), (60, 1e-3), (200, 1e-6)):
             fast = neb.jump_noise(jax.random.key(2), energy, y, lanczos_steps=steps).noise
             assert jnp.linalg.norm(fast - dense) < tolerance * jnp.linalg.norm(dense)
+
+
+def test_a_jump_outside_jit_compiles_once(compilations):
+    energy = neb.gaussian_mixture([1.0], np.zeros((1, 200)), np.array([0.5]), 0.5)
+    neb.stochastic_jump(jax.random.key(0), energy, jnp.ones(200))
+    with compilations() as count:
+        neb.stochastic_jump(jax.random.key(1), energy, jnp.zeros(200))
+    assert count == []
+
+
+def test_what_is_no_model_is_told():
+    energy = neb.gaussian_mixture([1.0], np.zeros((1, 2)), np.array([0.5]), 0.5)
+    levels = neb.noise_conditional(jax.random.key(0), (2,), (0.1, 1.0))
+    for call in (
+        lambda: neb.mean_jump(energy, jnp.zeros(2), jax.random.key(0)),
+        lambda: neb.bayes_estimator(levels, jnp.zeros(2)),
+    ):
+        with pytest.raises(InvalidArgumentError, match=r"an energy or a score; got .*at\(sigma"):
+            call()
 
 
 def test_lanczos_survives_an_exhausted_space():

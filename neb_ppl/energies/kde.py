@@ -66,6 +66,7 @@ class KernelDensityEnergy(SmoothedEnergy):
         return x.reshape(*shape, *self.event_shape)
 
 
+@jax.jit
 def _log_sum(y: Array, chunks: Array, log_weights: Array, sigma: Array) -> Array:
     r"""Streamed :math:`\log \sum_i w_i \exp((x_i \cdot y - |x_i|^2/2) / \sigma^2)`.
 
@@ -73,6 +74,7 @@ def _log_sum(y: Array, chunks: Array, log_weights: Array, sigma: Array) -> Array
     vmapped, and a large number cannot cancel inside the softmax. The body is rematerialised, so
     the gradient keeps no chunk alive; without a barrier against common subexpressions, which a
     loop does not need, and with which jax 0.10.2 compiles wrong Hessians of 64 queries on CPUs.
+    Compiled by itself, or a call outside jit would compile the loop anew every time.
     """
 
     @partial(jax.checkpoint, prevent_cse=False)

@@ -71,6 +71,15 @@ def test_kernel_density_jump_is_the_softmax_mean(dtype, chunk_size):
             assert error <= 2 * LIMITS[dtype]
 
 
+@pytest.mark.parametrize("call", [lambda energy, y: energy(y), neb.bayes_estimator])
+def test_a_kernel_density_outside_jit_compiles_once(call, compilations):
+    energy = neb.kernel_density(np.ones((30, 2)), 0.3, chunk_size=7)
+    call(energy, jnp.zeros(2))
+    with compilations() as count:
+        call(energy, jnp.ones(2))
+    assert count == []
+
+
 @pytest.mark.parametrize("chunk_size", [30, 100])
 def test_kernel_density_covariances_of_many_queries(chunk_size):
     """64 Hessians in one compiled program: sigma^2 (I - sigma^2 H) is the covariance of softmax.

@@ -83,7 +83,9 @@ def test_to_arviz(solved):
     assert idata["posterior"].attrs["closure"] == "split"
 
 
-@pytest.mark.parametrize("closure", ["moment", "isotropic", "monte_carlo"])
+@pytest.mark.parametrize(
+    "closure", ["moment", pytest.param("isotropic", marks=pytest.mark.slow), "monte_carlo"]
+)
 def test_closures_on_the_smoothed_posterior(closure):
     """T6 and T7: the covariance without Hessians, and brackets of convex functions."""
     result = solve(

@@ -60,7 +60,9 @@ def z_scores(x, matrix):
     return (columns.mean(axis=(0, 1)) - exact_moments(matrix)) / error
 
 
-@pytest.mark.parametrize("operator", [MATRIX, MASK], ids=["matrix", "mask"])
+@pytest.mark.parametrize(
+    "operator", [MATRIX, pytest.param(MASK, marks=pytest.mark.slow)], ids=["matrix", "mask"]
+)
 def test_the_split_is_exact(operator):
     """Means of the plain jumps, means and second moments of the stochastic ones: abs z < 5.
 

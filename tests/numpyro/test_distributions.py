@@ -68,7 +68,7 @@ def test_samples_and_predictions(name):
     assert log_likelihood(model, posterior, 0.5)["seen"].shape == (3,)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", HEAVY)
 def test_handlers(name):
     def model():
         return numpyro.sample("y", density(name))

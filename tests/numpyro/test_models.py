@@ -94,7 +94,7 @@ def test_what_a_model_closes_over_is_read_anew(compilations):
         numpyro.sample("seen", dist.Normal(mean, 1.0), obs=data)
 
     def run():
-        return sample_model(KEY, closed, num_samples=100, num_warmup=200, **QUIET).x
+        return sample_model(KEY, closed, neb.MALA(), num_samples=500, num_warmup=300, **QUIET).x
 
     assert abs(run()["mean"].mean()) < 0.5
     data = np.full(20, 5.0)
