@@ -12,13 +12,12 @@ import numpy as np
 from neb_ppl._verified import as_jax, differences, read_verified, write_verified
 from neb_ppl.energies.modules import module_structure
 from neb_ppl.energies.scale import DataScale
-from neb_ppl.errors import CheckpointError, InvalidArgumentError
+from neb_ppl.errors import CheckpointError, EventShapeError, InvalidArgumentError
 from neb_ppl.types import Array
 
 __all__ = ["build_trained", "read_manifest", "read_trained", "write_trained"]
 
 SCALE = [field.name for field in dataclasses.fields(DataScale)]  # pyright: ignore
-MAY_BE_NAN = ("scale.low", "scale.high", "data_energy")  # what no data have told yet
 
 
 def write_trained(
@@ -27,6 +26,7 @@ def write_trained(
     own: Mapping[str, Any],
     facts: dict[str, Any],
     overwrite: bool,
+    may_be_nan: Collection[str] = (),
 ) -> Path:
     """Write weights and scale of a model, the arrays of its own, and facts in the manifest."""
     path = _as_path(path)
@@ -35,7 +35,7 @@ def write_trained(
     named = {f"weights.{name}": leaf for name, leaf in model.weights.items()}
     named |= {f"scale.{name}": getattr(model.scale, name) for name in SCALE} | dict(own)
     arrays = {name: np.asarray(leaf) for name, leaf in named.items()}
-    if bad := _not_finite(arrays):
+    if bad := _not_finite(arrays, may_be_nan):
         raise CheckpointError(f"weights that are not finite are never written: {', '.join(bad)}.")
     network = {"name": model.network.name, "fields": dataclasses.asdict(model.network)}
     scale = {name: repr(float(arrays[f"scale.{name}"])) for name in SCALE}
@@ -51,7 +51,7 @@ def read_manifest(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Manifest and arrays of a verified file of one of these kinds."""
     manifest, arrays = read_verified(_as_path(path))
-    if manifest.get("kind") not in kinds:
+    if manifest.get("kind") not in list(kinds):
         raise CheckpointError(
             f"{path} holds a {manifest.get('kind')!r}; expected one of {', '.join(kinds)}."
         )
@@ -59,11 +59,13 @@ def read_manifest(
 
 
 def read_trained(
-    path: str | os.PathLike, known: Mapping[str, Mapping[str, type]]
+    path: str | os.PathLike,
+    known: Mapping[str, Mapping[str, type]],
+    may_be_nan: Collection[str] = (),
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], Any, tuple[int, ...]]:
     """Manifest, finite arrays, architecture and event shape; `known` has networks of each kind."""
     manifest, arrays = read_manifest(path, known)
-    if bad := _not_finite(arrays):
+    if bad := _not_finite(arrays, may_be_nan):
         raise CheckpointError(f"{path} holds values that are not finite in {', '.join(bad)}.")
     network = _specification(manifest.get("architecture"), known[manifest["kind"]], path)
     shape = manifest.get("event_shape")
@@ -81,7 +83,10 @@ def build_trained(
     allow_narrowing: bool,
 ) -> tuple[dict[str, Array], DataScale, list[Array]]:
     """Weights, scale and the arrays of its own, once each has the shape that it must have."""
-    _, _, weights = module_structure(network, event_shape)
+    try:
+        _, _, weights = module_structure(network, event_shape)
+    except (InvalidArgumentError, EventShapeError) as error:
+        raise CheckpointError(f"{path} has an impossible architecture: {error}") from error
     wanted = {f"weights.{name}": shape for name, shape in weights.items()}
     wanted |= {f"scale.{name}": () for name in SCALE} | dict(own)
     if lines := differences(wanted, {name: leaf.shape for name, leaf in arrays.items()}):
@@ -102,11 +107,11 @@ def _as_path(path: Any) -> Path:
     return Path(path)
 
 
-def _not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
+def _not_finite(arrays: Mapping[str, np.ndarray], may_be_nan: Collection[str]) -> list[str]:
     return [
         name
         for name, leaf in arrays.items()
-        if name not in MAY_BE_NAN and not np.isfinite(leaf).all()
+        if np.isinf(leaf).any() or (name not in may_be_nan and np.isnan(leaf).any())
     ]
 
 
@@ -114,7 +119,7 @@ def _specification(architecture: Any, known: Mapping[str, type], path: str | os.
     """The specification by its name among those known; every field checked against its type."""
     architecture = architecture if isinstance(architecture, dict) else {}
     name, fields = architecture.get("name"), architecture.get("fields")
-    if name not in known or not isinstance(fields, dict):
+    if name not in list(known) or not isinstance(fields, dict):
         raise CheckpointError(
             f"{path} has an unknown architecture {name!r}; known here: {', '.join(known)}."
         )

@@ -37,6 +37,8 @@ ARCHITECTURES: dict[str, dict[str, type]] = {
     "NeuralScore": NETWORKS,
 }
 
+MAY_BE_NAN = ("scale.low", "scale.high", "data_energy")  # what no data have told yet
+
 LearnedEnergy = (
     NeuralEnergy | NoiseConditionalEnergy | VariationalEnergy | ConvexEnergy | NeuralScore
 )
@@ -73,7 +75,7 @@ def save_energy(
     level = energy.sigma_range if conditional else energy.sigma
     own = {name: getattr(energy, name) for name in _own(kind)} | {"sigma": level}
     facts = {"kind": kind, "sigma": np.asarray(level, float).tolist(), "extra": extra or {}}
-    return write_trained(path, energy, own, facts, overwrite)
+    return write_trained(path, energy, own, facts, overwrite, MAY_BE_NAN)
 
 
 def load_energy(
@@ -101,7 +103,7 @@ def load_energy(
         A damaged, altered or foreign file; one that does not match what is asked for, or whose
         arrays do not match its architecture (each difference is listed).
     """
-    manifest, arrays, network, shape = read_trained(path, ARCHITECTURES)
+    manifest, arrays, network, shape = read_trained(path, ARCHITECTURES, MAY_BE_NAN)
     if event_shape is not None and tuple(event_shape) != shape:
         raise CheckpointError(
             f"{path} holds an energy for events {shape}; asked for {event_shape}."

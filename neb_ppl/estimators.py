@@ -1,7 +1,6 @@
 """From y back to x: the Bayes estimator, its covariance, and the jumps made of them."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple, Protocol
 
 import jax
@@ -101,7 +100,7 @@ def bayes_estimator(model: SmoothedScore, y: Event, *, score: Event | None = Non
     Raises
     ------
     InvalidArgumentError, EventShapeError
-        If the model is none, or y not one event.
+        Something else than an energy or a score; a y that is not one event.
 
     Notes
     -----
@@ -168,7 +167,8 @@ def stochastic_jump(rng_key: PRNGKey, model: SmoothedScore, y: Event) -> Event:
 
     Notes
     -----
-    Cost: see `jump_noise`, which also counts clamped eigenvalues.
+    Cost: see `jump_noise`, which also counts clamped eigenvalues. Outside `jax.jit` the loop of
+    events beyond 128 dimensions compiles at every call: ``jax.jit(neb_ppl.stochastic_jump)``.
     """
     if not isinstance(model, SmoothedEnergy):
         raise _not_an_energy(model, "stochastic_jump")
@@ -204,7 +204,6 @@ class JumpNoise(NamedTuple):
     min_eigenvalue: Scalar
 
 
-@partial(jax.jit, static_argnames=("dense_size", "lanczos_steps"))
 def jump_noise(
     rng_key: PRNGKey,
     energy: SmoothedEnergy,

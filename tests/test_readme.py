@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 HOME = Path(__file__).parent.parent
 README = HOME / "README.md"
@@ -31,7 +30,6 @@ def test_the_code_runs(capsys):
     assert abs(means[0] - means[1]) < 0.2
 
 
-@pytest.mark.slow  # what it shows is tested in tests/numpyro
 def test_the_page_on_numpyro_runs():
     page = HOME / "docs" / "numpyro.md"
     names: dict = {}
@@ -40,7 +38,6 @@ def test_the_page_on_numpyro_runs():
     assert np.isfinite(names["draws_of_x"]).all()
 
 
-@pytest.mark.slow  # and this in tests/inverse
 def test_the_page_on_inverse_problems_runs():
     page = HOME / "docs" / "inverse.md"
     names: dict = {}

@@ -9,7 +9,7 @@ import numpy as np
 
 from neb_ppl._checks import check_counts, check_key
 from neb_ppl._noise import standard_normal
-from neb_ppl.errors import InvalidArgumentError
+from neb_ppl.errors import InvalidArgumentError, NebPPLError
 from neb_ppl.progress import progress
 from neb_ppl.robust.checks import check_call, check_labels, check_radii
 from neb_ppl.robust.classifier import SmoothedClassifier
@@ -122,10 +122,12 @@ def attack(
 def _check_gradient(smoothed: SmoothedClassifier, x: Event) -> None:
     try:
         jax.eval_shape(jax.grad(lambda x: soft_loss(smoothed, x, jnp.int32(0), x[None])), x)
+    except NebPPLError:
+        raise
     except Exception as error:  # whatever a user's function raises
         raise InvalidArgumentError(
-            "attack climbs by the gradient of the classifier, which has none (as one called by "
-            f"jax.pure_callback): {error} Attack a JAX function."
+            "attack climbs by the gradient of the classifier, which could not be differentiated, "
+            f"as those called by jax.pure_callback: {type(error).__name__}: {error}"
         ) from error
 
 

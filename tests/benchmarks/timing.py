@@ -46,7 +46,7 @@ def machine() -> dict[str, object]:
     """Where and when."""
     return {
         "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python", "-m", "tests.benchmarks." + Path(sys.argv[0]).stem]),
+        "command": f"python -m {getattr(sys.modules['__main__'].__spec__, 'name', sys.argv[0])}",
         "cores": os.cpu_count(),
         "processor": platform.machine(),
         "python": platform.python_version(),

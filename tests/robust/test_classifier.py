@@ -138,7 +138,7 @@ def test_a_classifier_outside_jax_votes_by_a_callback():
     x = np.array([[1.0, 0.0]], np.float32)
     found = smoothed_classifier(inside, ENERGY).predict(KEY, x, num_draws=100, progress_bar=False)
     assert found.tolist() == [0]
-    with pytest.raises(InvalidArgumentError, match="gradient of the classifier, which has none"):
+    with pytest.raises(InvalidArgumentError, match="could not be differentiated.*Error: "):
         attack(KEY, smoothed_classifier(inside, ENERGY), x, [0], 0.1, progress_bar=False)
 
 

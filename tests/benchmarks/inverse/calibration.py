@@ -46,7 +46,7 @@ class Setup:
     settings : dict
         Of deepinv's samplers.
     group, seconds : int, float
-        deepinv's chains, 64 in all, see so many data together for so long.
+        deepinv's chains, ``64 // group`` for each truth, see so many data together for so long.
     """
 
     prior: Mixture
@@ -131,7 +131,10 @@ def simulations(
 
 
 def infer(rng_key, data, setup: Setup, closure: str = "split", share: float = 0.9) -> np.ndarray:
-    """`neb.inverse.solve` with its defaults; about a hundred draws, nearly independent."""
+    """`neb_ppl.inverse.solve` near the bound of the split; 96 draws, nearly independent.
+
+    With as many chains as draws each chain gives its first after warm-up.
+    """
     observation = setup.observation(data)
     sigma = share * float(neb.inverse.split_bound(observation))
     result = neb.inverse.solve(
