@@ -1,13 +1,12 @@
 """Classifiers on disk: the same votes again, and files that are refused."""
 
-import hashlib
-
 import jax
 import numpy as np
 import pytest
 from test_checkpoints import rewrite
 
 import neb_ppl as neb
+from neb_ppl._verified import _digest
 from neb_ppl.errors import CheckpointError, InvalidArgumentError
 from neb_ppl.robust import (
     ConvClassifier,
@@ -76,9 +75,9 @@ def test_refused(tmp_path, linear):
             call(3)
 
 
-def spoil(manifest, arrays, name="weights.dense.bias", value=np.nan):
-    leaf = arrays[name] = np.full_like(arrays[name], value)
-    manifest["arrays"][name]["sha256"] = hashlib.sha256(leaf.tobytes()).hexdigest()
+def spoil(manifest, arrays, name="weights.dense.bias"):
+    arrays[name] = np.full_like(arrays[name], np.nan)
+    manifest["arrays"][name]["sha256"] = _digest(arrays[name])
 
 
 FORGERIES = {
