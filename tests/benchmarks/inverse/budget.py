@@ -16,8 +16,8 @@ class Budget:
     validation_draws, test_draws : int
         Of each problem; enough independent draws end a run.
     validation_seconds : float
-        Chains of all validation problems run together for this long. Independent draws stop
-        after as long a time for each problem. Tests have the ten seconds of the headline.
+        Of each problem, for ours and for independent draws. deepinv's chains have ten, as in the
+        tests, which have the ten seconds of the headline.
     """
 
     validation_draws: int

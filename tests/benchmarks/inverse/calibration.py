@@ -156,7 +156,7 @@ def deepinv_draws(side: Deepinv, setup: Setup, method: str, data: np.ndarray) ->
     for first in range(0, len(problems), setup.group):
         group = problems[first : first + setup.group]
         setting = setup.settings[method] | {"method": method}
-        for draws, _, _ in side.run(group, setting, budget, "validation"):
+        for draws, _, _ in side.run(group, setting, budget, "calibration"):
             flat = draws.reshape(-1, d)
             kept.append(flat[np.linspace(0, len(flat) - 1, DRAWS).round().astype(int)])
     return np.stack(kept)

@@ -14,7 +14,7 @@ import torch
 
 NMS = ["nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
        "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"]  # fmt: skip
-KEPT = 250  # draws of one chain that are kept, evenly spaced
+KEPT = 2_000  # draws of one chain that are kept, evenly spaced: more than are independent
 START_NOISE = 0.3
 
 

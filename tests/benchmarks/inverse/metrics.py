@@ -1,5 +1,6 @@
 """How far draws are from an exact posterior."""
 
+import warnings
 from functools import lru_cache
 
 import numpy as np
@@ -146,8 +147,11 @@ def _mixing(draws: np.ndarray) -> tuple[float, float]:
     total = draws.shape[0] * draws.shape[1]
     if draws.shape[1] < 4:
         return float(total), float("nan")
-    effective = np.nanmedian(effective_sample_size(draws))
-    return float(min(effective, total)), float(np.nanmax(rhat(draws)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "More chains", UserWarning)
+        effective = np.nanmedian(effective_sample_size(draws))
+        worst = float(np.nanmax(rhat(draws))) if len(draws) > 1 else float("nan")
+    return float(min(effective, total)), worst
 
 
 def _crps(draws: np.ndarray, truth: np.ndarray) -> float:

@@ -19,7 +19,7 @@ from tests.benchmarks.inverse.problems import Problem
 __all__ = ["SETTINGS", "run"]
 
 BLOCK = 512  # draws of x, over all chains
-KEPT = 250  # draws of one chain that are kept, as on deepinv's side
+KEPT = 2_000  # draws of one chain that are kept, as on deepinv's side
 WALKS = {"NUTS": neb.NUTS, "GHMC": neb.GHMC}
 
 
