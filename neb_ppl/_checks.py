@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.errors import EventShapeError, InvalidArgumentError, NonFiniteDataError
 from neb_ppl.types import Array
 
 __all__ = [
+    "as_finite",
     "as_floats",
     "as_numbers",
     "check_counts",
@@ -89,6 +90,17 @@ def as_floats(name: str, numbers: Any, dtype: Any = None) -> Array:
     return jnp.asarray(as_numbers(name, numbers), dtype or jnp.result_type(float))
 
 
+def as_finite(name: str, numbers: Any) -> Array:
+    """The same, and none of them NaN or infinite."""
+    array = as_floats(name, numbers)
+    if not isinstance(array, Tracer) and not np.isfinite(array).all():
+        raise NonFiniteDataError(
+            f"{name} must hold finite numbers; got {int((~np.isfinite(array)).sum())} of "
+            f"{array.size} that are NaN or infinite."
+        )
+    return array
+
+
 def as_numbers(name: str, numbers: Any) -> np.ndarray:
     """The same in NumPy, which under jit does not trace what is known."""
     if isinstance(numbers, Tracer):
@@ -96,12 +108,18 @@ def as_numbers(name: str, numbers: Any) -> np.ndarray:
             f"{name} is traced by jax.jit, vmap or grad; expected known numbers: make them "
             "outside, and use them inside."
         )
+    if numbers is None:
+        raise InvalidArgumentError(f"{name} must be numbers, as one array; got None.")
     try:
-        return np.asarray(numbers, np.float64)
+        array = np.asarray(numbers)
+        if not np.iscomplexobj(array):
+            return array.astype(np.float64)
     except (TypeError, ValueError) as error:
+        kind = type(numbers).__name__.lstrip("_")
         raise InvalidArgumentError(
-            f"{name} must be numbers, as one array; got {type(numbers).__name__}: {error}."
+            f"{name} must be numbers, as one array; got {kind}: {error}."
         ) from None
+    raise InvalidArgumentError(f"{name} must be real numbers; got complex ones.")
 
 
 def least_draws(level: float) -> int:

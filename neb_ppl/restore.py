@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from neb_ppl import plots
-from neb_ppl._checks import check_counts, check_share, least_draws
+from neb_ppl._checks import check_counts, check_positive, check_share, least_draws
 from neb_ppl.checkpoints import LearnedEnergy
 from neb_ppl.data import check_data
 from neb_ppl.diagnostics import Diagnosis
@@ -131,6 +131,7 @@ def restore_events(
     KeyboardInterrupt
         At Ctrl-C: a walk that ended early is not a posterior.
     """
+    check_positive(noise_scale=settings.noise_scale)
     _check_draws(settings)
     operator = forward_operator(settings, energy.event_shape)
     observed = _check_source(source, energy, operator, settings, scale)

@@ -126,7 +126,7 @@ def test_channels_are_not_blurred_together():
         (["one.npy", "new.npz", "--level", 0.999], "need at least 1999 draws"),
         (["one.npy", "new.npz", "--draws", 9_999], "16 chains of 128 samples have 2048"),
         (["one.npy", "new.npz", "--chains", 0], "num_chains must be"),
-        (["one.npy", "new.npz", "--noise-scale", -1], "noise_scale must be positive"),
+        (["one.npy", "new.npz", "--noise-scale", -1], "noise_scale must be a positive"),
         (["bytes.npy", "new.npz"], "dtype uint8"),
     ],
 )

@@ -255,6 +255,8 @@ def test_maps_that_do_not_fit():
         plots.posterior_maps(image, None, image, image[:2], image, image)
     with pytest.raises(EventShapeError, match=r"truth must have shape \(height, width\)"):
         plots.posterior_maps(image[0], None, image, image, image, image)
+    with pytest.raises(EventShapeError, match="np.where"):
+        plots.posterior_maps(image, image[0], image, image, image, image)
     with pytest.raises(EventShapeError, match="observation must hold 1 images; got 2"):
         plots.posterior_maps(image, np.zeros((2, 4, 4)), image, image, image, image)
 

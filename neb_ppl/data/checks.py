@@ -103,7 +103,7 @@ def drop_nonfinite(x: Any, *, name: str = "x") -> tuple[Data, int]:
 
 
 def warn_outside_range(
-    x: Any, low: float, high: float, *, name: str = "x", margin: float = 0.5
+    x: Any, low: float, high: float, *, name: str = "x", margin: float = 0.5, reach: float = 0.0
 ) -> None:
     """Warn where data lie far outside the range that an energy was trained on.
 
@@ -116,6 +116,8 @@ def warn_outside_range(
         What messages call the argument.
     margin : float
         How far outside is far, in units of ``high - low``.
+    reach : float
+        How much farther noise takes x, in data units.
 
     Warns
     -----
@@ -123,7 +125,7 @@ def warn_outside_range(
         With the range seen, and the scale that would explain it if it is 255.
     """
     seen_low, seen_high = float(np.min(x)), float(np.max(x))
-    slack = margin * (high - low)
+    slack = margin * (high - low) + (1 + 2 * margin) * reach
     if seen_low >= low - slack and seen_high <= high + slack:
         return
     bytes_like = high <= 2 and seen_low >= 0 and 128 <= seen_high <= 255

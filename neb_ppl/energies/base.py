@@ -116,9 +116,8 @@ def check_sigma(sigma: float | Array, name: str = "sigma") -> Array:
         raise InvalidArgumentError(f"{name} must be a number in data units; got {sigma!r}.")
     # NumPy: under jit, JAX's own functions trace even what is known.
     if not isinstance(sigma, Tracer) and not (np.isfinite(sigma) and np.asarray(sigma) > 0):
-        raise InvalidArgumentError(
-            f"{name} must be a positive, finite standard deviation in data units; got {sigma}."
-        )
+        kind = "standard deviation in data units" if name == "sigma" else "number"
+        raise InvalidArgumentError(f"{name} must be a positive, finite {kind}; got {sigma}.")
     return jnp.asarray(sigma, dtype=jnp.result_type(float))
 
 

@@ -91,4 +91,4 @@ def warn_of_units(model: Any, x: ArrayLike, *, name: str = "x", noise: float | N
     scale = getattr(model, "scale", None)
     if isinstance(scale, DataScale) and scale.is_fitted:
         reach = FAR * float(model.sigma if noise is None else noise)
-        warn_outside_range(x, float(scale.low) - reach, float(scale.high) + reach, name=name)
+        warn_outside_range(x, float(scale.low), float(scale.high), name=name, reach=reach)

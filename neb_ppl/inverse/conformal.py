@@ -322,10 +322,14 @@ def _labels(
     size = scores.shape[1]
     if groups is not None and np.ndim(groups) > 0:
         labels = np.asarray(groups)
-        if labels.shape != event_shape or not np.issubdtype(labels.dtype, np.integer):
+        if labels.shape != event_shape:
             raise EventShapeError(
-                f"groups has dtype {labels.dtype} and shape {labels.shape}; expected whole numbers "
-                f"of the event's shape {event_shape}, or one number of groups."
+                f"groups has shape {labels.shape}; expected labels of the event's shape "
+                f"{event_shape}, or one number of groups."
+            )
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise InvalidArgumentError(
+                f"groups must be labels in whole numbers; got dtype {labels.dtype}."
             )
         return np.unique(labels.ravel(), return_inverse=True)[1]
     number = min(NUM_GROUPS, size) if groups is None else groups

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neb_ppl._checks import as_floats, as_numbers, check_shape
+from neb_ppl._checks import as_finite, as_numbers, check_counts, check_shape
 from neb_ppl._pytree import static, value
+from neb_ppl.energies.base import check_sigma
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.inverse.gram import DiagonalGram, FourierGram, Gram
 from neb_ppl.inverse.operators import LinearOperator
@@ -50,10 +51,10 @@ def blur(
 
     Raises
     ------
-    EventShapeError, InvalidArgumentError
+    EventShapeError, InvalidArgumentError, NonFiniteDataError
     """
     event_shape = check_shape(event_shape)
-    kernel = as_floats("kernel", kernel)
+    kernel = as_finite("kernel", kernel)
     if kernel.ndim != len(event_shape) or any(
         k > n for k, n in zip(kernel.shape, event_shape, strict=True)
     ):
@@ -68,7 +69,12 @@ def blur(
 
 
 def gaussian_kernel(width: float | Array, size: int, ndim: int = 2) -> Array:
-    """Gaussian kernel of standard deviation `width` pixels, sum 1; `width` may be latent."""
+    """Gaussian kernel of standard deviation `width` pixels, sum 1; `width` may be latent.
+
+    Its peak is entry ``size // 2``, where `blur` has the centre.
+    """
+    check_counts(size=size, ndim=ndim)
+    width = check_sigma(width, "width")
     line = jnp.exp(-0.5 * ((jnp.arange(size) - size // 2) / width) ** 2)
     line = line / line.sum()
     kernel = line
@@ -125,7 +131,7 @@ def projections(angles: ArrayLike, event_shape: tuple[int, int]) -> LinearOperat
     event_shape = check_shape(event_shape)  # pyright: ignore
     if len(event_shape) != 2 or event_shape[0] != event_shape[1]:
         raise EventShapeError(f"projections are of square images; got events {event_shape}.")
-    return _Projections(as_floats("angles", angles), event_shape)
+    return _Projections(as_finite("angles", angles), event_shape)
 
 
 def _check_keep(keep: ArrayLike) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from neb_ppl._checks import check_counts
+from neb_ppl._checks import as_finite, check_counts
 from neb_ppl.descent import descend
 from neb_ppl.energies.base import SmoothedEnergy, check_event
 from neb_ppl.errors import InvalidArgumentError
@@ -39,6 +39,15 @@ class Maximum(NamedTuple):
     num_steps: Int[Array, ""]
     converged: Bool[Array, ""]
 
+    def __str__(self) -> str:
+        if jnp.ndim(self.energy):
+            return f"{int(jnp.sum(self.converged))} of {self.energy.size} starts converged"
+        found = "converged" if self.converged else "stopped before it converged"
+        return (
+            f"{found} after {int(self.num_steps)} steps: energy {float(self.energy):.6g}, gradient "
+            f"{float(self.gradient_norm):.2g} of a noise deviation"
+        )
+
 
 def maximum(
     posterior: SmoothedEnergy, initial: Event, *, max_steps: int = 500, tolerance: float = TOLERANCE
@@ -64,7 +73,13 @@ def maximum(
     Romano, Elad and Milanfar (2017) for RED; Liu and Nocedal (1989) for L-BFGS.
     """
     check_counts(max_steps=max_steps)
+    if not isinstance(posterior, SmoothedEnergy):
+        raise InvalidArgumentError(
+            f"posterior must be an energy; got {type(posterior).__name__}. The order is "
+            "maximum(posterior, initial)."
+        )
     check_event(posterior, initial, "initial")
+    as_finite("initial", initial)
     if not getattr(posterior, "force_is_gradient", True):
         raise InvalidArgumentError(
             f"{type(posterior).__name__} has a force that is not its gradient: use "

@@ -234,6 +234,11 @@ def once_at_a_time(
     -----
     Cost: ``num_measurements * num_steps`` walk steps a draw, in one compiled program.
 
+    Each measurement is drawn given those before and none is drawn again. With the prior alone that
+    is exact. Given data, the first keeps the law that the closure has at `sigma`: its bias fades
+    as further ones come, but more slowly than at the level ``sigma / sqrt(m)``, the one of
+    `all_at_once`.
+
     Source: Saremi, Park and Bach, "Chain of log-concave Markov chains" (2023).
     """
     check_untraced("once_at_a_time", rng_key, family, sigma, posterior)

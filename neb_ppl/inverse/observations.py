@@ -384,7 +384,7 @@ def likelihood(
         ``(rng_key, operator(x)) -> o``, for `Observation.simulate`.
     """
     o = _data(operator, value)
-    if not callable(function):
+    if not callable(function) or isinstance(function, LinearOperator):
         raise InvalidArgumentError(
             f"function must be (seen, o) -> log likelihood; got {type(function).__name__}."
         )
@@ -420,6 +420,10 @@ def _forward(operator: Any) -> Any:
 
 def _data(operator: Any, o: Any) -> Array:
     """o as finite floats in the operator's output shape."""
+    if isinstance(o, LinearOperator):
+        raise InvalidArgumentError(
+            f"value is an operator, {o!r}; expected the data. Are operator and value swapped?"
+        )
     o = as_floats("value", o)
     if isinstance(operator, LinearOperator):
         o = operator.select(o)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from neb_ppl._checks import as_floats, check_shape
+from neb_ppl._checks import as_finite, check_shape
 from neb_ppl._precise import matmul
 from neb_ppl._pytree import static, value
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
@@ -111,7 +111,10 @@ class LinearOperator(abc.ABC):
 
     def __matmul__(self, first: "LinearOperator") -> "LinearOperator":
         if not isinstance(first, LinearOperator):
-            return NotImplemented
+            raise InvalidArgumentError(
+                f"A @ B composes two operators; B is a {type(first).__name__}. Wrap a matrix in "
+                "neb_ppl.inverse.from_matrix; apply A to an event by A(x)."
+            )
         if first.out_shape != self.in_shape:
             raise EventShapeError(
                 f"{type(self).__name__} takes events {self.in_shape}; {type(first).__name__}, "
@@ -130,7 +133,7 @@ def identity(event_shape: tuple[int, ...]) -> LinearOperator:
 
 def weighted(weights: float | ArrayLike, operator: LinearOperator) -> LinearOperator:
     """``w * (A x)``: a gain (a number), or one weight for each output."""
-    weights = as_floats("weights", weights)
+    weights = as_finite("weights", weights)
     if weights.shape not in ((), operator.out_shape):
         raise EventShapeError(
             f"weights must be a number or have the output's shape {operator.out_shape}; got shape "
@@ -150,10 +153,10 @@ def from_matrix(matrix: ArrayLike, event_shape: tuple[int, ...] | None = None) -
 
     Raises
     ------
-    EventShapeError
-        No matrix, or events of another size.
+    EventShapeError, NonFiniteDataError
+        No matrix, or events of another size; numbers that are not finite.
     """
-    matrix = as_floats("matrix", matrix)
+    matrix = as_finite("matrix", matrix)
     shape = matrix.shape
     if len(shape) != 2:
         raise EventShapeError(f"matrix must have shape (m, d); got {shape}.")
@@ -186,6 +189,10 @@ def from_function(
         on random events.
     """
     event_shape = check_shape(event_shape)
+    if not callable(function):
+        raise InvalidArgumentError(
+            f"function must be x -> A x, JAX code of one event; got {type(function).__name__}."
+        )
     apply = function if params is None else lambda x: function(params, x)
     key_a, key_b = jax.random.split(jax.random.key(0))
     a, b = jax.random.normal(key_a, event_shape), jax.random.normal(key_b, event_shape)

@@ -11,10 +11,12 @@ from neb_ppl.estimators import Jump, bayes_estimator, clean_draw, stochastic_jum
 from neb_ppl.inverse.observations import Observation
 from neb_ppl.types import Event, PRNGKey, Scalar
 
-__all__ = ["ON_SMOOTHED_POSTERIOR", "Explanation", "PosteriorEnergy"]
+__all__ = ["MEANS_OF_X", "ON_SMOOTHED_POSTERIOR", "Explanation", "PosteriorEnergy"]
 
 # Closures whose walk is on p(y | o), the posterior of x with the noise of sigma.
 ON_SMOOTHED_POSTERIOR = ("moment", "isotropic", "monte_carlo")
+# Closures whose mean jump is the mean of x given y and the data, up to their bias.
+MEANS_OF_X = ("split", "moment", "isotropic")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -141,13 +141,19 @@ def posterior_energy(
         _warn_of_units(prior, observation, white)
     if closure == "auto":
         closure = _choose(prior, observation, bound)
+    else:
+        _refuse_unused(
+            closure,
+            monte_carlo=("num_points", num_points),
+            isotropic=("prior_variance", prior_variance),
+        )
     if recalibration is not None:
         if closure not in ("split", "inflated"):
             raise InvalidArgumentError(
                 f"recalibration is of the prior's jump, which closure={closure!r} does not use; "
                 "'split' and 'inflated' do."
             )
-        prior = recalibrated(prior, recalibration)
+        prior = recalibrated(prior, recalibration, name="recalibration")
     make = {
         "split": lambda: _split(prior, observation, white, bound),
         "moment": lambda: _moment(prior, observation, white),
@@ -162,6 +168,7 @@ def posterior_energy(
 
 def split_bound(observation: Observation) -> Scalar:
     """The sigma below which `split` exists for these data; 0 where it does for none."""
+    check_observation(observation)
     nothing = jnp.zeros(())
     if not observation.is_linear:
         return nothing
@@ -278,6 +285,16 @@ def _warn_of_units(prior: SmoothedEnergy, observation: Observation, white: White
     )
 
 
+def _refuse_unused(closure: str, **settings: tuple[str, Any]) -> None:
+    """Settings of another closure than the one asked for, as ``closure=(name, setting)``."""
+    for its, (name, setting) in settings.items():
+        if setting is not None and its != closure:
+            raise InvalidArgumentError(
+                f"{name} is a setting of closure={its!r}, which closure={closure!r} does not use. "
+                "Leave it out."
+            )
+
+
 def _choose(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> str:
     """The most exact closure that fits, with a warning where it is not exact."""
     if isinstance(bound, Tracer) or isinstance(prior.sigma, Tracer):
@@ -292,6 +309,8 @@ def _choose(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> s
         closure = "moment" if small else "isotropic"
         if not small and not observation.is_linear:
             closure = "plugin"
+        if closure == "moment" and observation.is_linear and _is_gaussian(prior):
+            return closure
     known = has_levels(prior) and bound > 0
     wanted = f"sigma={SHARE_OF_BOUND * float(bound):.3g}, which this energy is known at"
     way = wanted if known else "an energy of a smaller sigma, or neb_ppl.noise_conditional"
@@ -304,6 +323,11 @@ def _choose(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> s
         stacklevel=3,
     )
     return closure
+
+
+def _is_gaussian(prior: SmoothedEnergy) -> bool:
+    """A mixture of one, for which `moment` is exact."""
+    return isinstance(prior, GaussianMixtureEnergy) and len(prior.log_weights) == 1
 
 
 def _split(
@@ -402,7 +426,8 @@ def _row_norms(observation: Observation) -> Array | None:
     rows = np.asarray(matrix, np.float64)
     products = rows @ rows.T
     norms = np.diag(products)
-    if np.abs(products - np.diag(norms)).max() > ORTHOGONALITY * norms.max():
+    lengths = np.sqrt(norms)
+    if (np.abs(products - np.diag(norms)) > ORTHOGONALITY * np.outer(lengths, lengths)).any():
         return None
     return jnp.asarray(norms.reshape(gram.shape), matrix.dtype)
 

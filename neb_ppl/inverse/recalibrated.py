@@ -50,7 +50,9 @@ class RecalibratedEnergy(ConditionedEnergy):
         return CleanDraw(self.clean_mean(y) + self.factor * added.noise, *added[1:])
 
 
-def recalibrated(energy: SmoothedEnergy, factor: float | ArrayLike) -> RecalibratedEnergy:
+def recalibrated(
+    energy: SmoothedEnergy, factor: float | ArrayLike, *, name: str = "factor"
+) -> RecalibratedEnergy:
     """The same energy with stochastic jumps that spread `factor` times as far.
 
     Parameters
@@ -58,16 +60,19 @@ def recalibrated(energy: SmoothedEnergy, factor: float | ArrayLike) -> Recalibra
     energy : SmoothedEnergy
     factor : float, or array of the event's shape
         From `check_second_moment`: its ``.factor`` or ``.per_entry``.
+    name : str
+        What messages call the factor.
     """
-    array = as_floats("factor", factor)
+    array = as_floats(name, factor)
     if array.shape not in ((), energy.event_shape):
         raise InvalidArgumentError(
-            f"factor must be a number or have the event's shape {energy.event_shape}; got shape "
+            f"{name} must be a number or have the event's shape {energy.event_shape}; got shape "
             f"{array.shape}."
         )
     if not bool(jnp.all(jnp.isfinite(array) & (array > 0))):
+        hint = " Entries without a check are NaN: use more events." if array.ndim else ""
         raise InvalidArgumentError(
-            f"factor must be positive and finite; got values from {float(array.min()):.3g} to "
-            f"{float(array.max()):.3g}. Entries without a check are NaN: use more events."
+            f"{name} must be positive and finite; got values from {float(array.min()):.3g} to "
+            f"{float(array.max()):.3g}.{hint}"
         )
     return RecalibratedEnergy(energy, array)

@@ -12,7 +12,7 @@ from neb_ppl._checks import check_counts, check_key, check_share, least_draws
 from neb_ppl.energies.base import CleanDraw, SmoothedEnergy
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.estimators import clean_draw, mean_jump
-from neb_ppl.inverse.pairs import ON_SMOOTHED_POSTERIOR, PosteriorEnergy
+from neb_ppl.inverse.pairs import MEANS_OF_X, ON_SMOOTHED_POSTERIOR, PosteriorEnergy
 from neb_ppl.sampling import SampleResult, sample
 from neb_ppl.sampling.faults import check_same_model
 from neb_ppl.sampling.result import check_result
@@ -30,11 +30,19 @@ SHORT, APART = 1.05, 1.2
 
 
 class Bracket(NamedTuple):
-    """Bounds of a convex function's posterior mean, and an estimate; see the method."""
+    """Bounds of a convex function's posterior mean, and an estimate; see the method.
+
+    Attributes
+    ----------
+    lower, estimate, upper : float
+    standard_error : float
+        Of the estimate, from the effective number of draws.
+    """
 
     lower: float
     estimate: float
     upper: float
+    standard_error: float
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -126,9 +134,11 @@ class PosteriorResult:
 
         .. math:: E f(\hat x(Y)) \le E[f(X) \mid o] \le E f(Y)
 
-        The lower bound holds where mean jumps are exact, the upper where the walk is on the
-        smoothed posterior; elsewhere they are infinite. Bounds are means over draws, exact up to
-        the closure's bias and Monte Carlo.
+        The lower bound holds where mean jumps are the means of x given y and the data (split,
+        moment, isotropic), the upper where the walk is on the smoothed posterior of x (moment,
+        isotropic, monte_carlo); elsewhere they are infinite. Under split it is exact, else up to
+        the closure's bias. All three are means over different numbers of draws: look at the
+        standard error before at an estimate outside.
 
         Parameters
         ----------
@@ -137,14 +147,16 @@ class PosteriorResult:
         """
         each = jax.jit(lambda x: jax.lax.map(function, x, batch_size=BATCH))
 
-        def mean(events: Any) -> float:
+        def values(events: Any) -> np.ndarray:
             flat = jnp.asarray(events).reshape(-1, *self.draws.shape[2:])
-            return float(np.asarray(each(flat), np.float64).mean())
+            return np.asarray(each(flat), np.float64).reshape(np.shape(events)[:2])
 
-        smoothed = self.posterior.closure in ON_SMOOTHED_POSTERIOR
-        upper = mean(self.walk.y) if smoothed else float("inf")
-        lower = mean(self.walk.x) if self.posterior.mean_is_exact else -float("inf")
-        return Bracket(lower, mean(self.draws), upper)
+        closure, drawn = self.posterior.closure, values(self.draws)
+        upper = values(self.walk.y).mean() if closure in ON_SMOOTHED_POSTERIOR else np.inf
+        lower = values(self.walk.x).mean() if closure in MEANS_OF_X else -np.inf
+        ess = drawn.size if drawn.shape[1] < 4 else mixing(drawn)[0].min()
+        error = drawn.std() / np.sqrt(ess)
+        return Bracket(float(lower), float(drawn.mean()), float(upper), float(error))
 
     def to_arviz(self) -> Any:
         """Draws of x and the draws of y that they come from, as ArviZ's object."""

@@ -13,7 +13,7 @@ from blackjax.smc.resampling import systematic
 from neb_ppl._checks import check_counts, check_key, check_share, check_untraced
 from neb_ppl.energies import NoiseConditionalEnergy
 from neb_ppl.energies.base import SmoothedEnergy
-from neb_ppl.errors import WalkError
+from neb_ppl.errors import InvalidArgumentError, WalkError
 from neb_ppl.inverse.bridge import Bridge, bridge
 from neb_ppl.inverse.observations import Observation
 from neb_ppl.inverse.pairs import PosteriorEnergy
@@ -188,6 +188,11 @@ def annealed_start(
     progress_bar : bool
     """
     check_key(rng_key)
+    if not isinstance(posterior, PosteriorEnergy):
+        raise InvalidArgumentError(
+            f"posterior must come from neb_ppl.posterior_energy; got {type(posterior).__name__}. "
+            "The order is annealed_start(rng_key, energy, posterior, num_chains)."
+        )
     check_counts(num_chains=num_chains, num_levels=num_levels, steps_per_level=steps_per_level)
     if _is_exact(energy):
         count = max(num_chains, PARTICLES)

@@ -76,11 +76,14 @@ def solve(
     check_counts(num_chains=num_chains, num_samples=num_samples)
     if num_draws is not None:
         check_counts(num_draws=num_draws)
-    if walk is not None:
-        check_walk(walk)
+    if num_warmup is not None:
+        check_counts(num_warmup=num_warmup + 1)
     posterior = posterior_energy(
         energy, observation, closure, sigma=sigma, recalibration=recalibration
     )
+    if walk is not None:
+        check_walk(walk)
+        walk.check(posterior)  # before the anneal, which takes long
     key_start, key_walk, key_jump = jax.random.split(rng_key, 3)
     if initial is None:
         initial = annealed_start(

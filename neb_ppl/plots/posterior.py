@@ -66,6 +66,11 @@ def posterior_maps(
                 f"{name} must have the shape of truth, {images['truth'].shape}; got {array.shape}."
             )
     truth, mean, sd, lower, upper = images.values()
+    if observation is not None and np.ndim(observation) == 1:
+        raise EventShapeError(
+            f"observation must be an image, or None; got shape {np.shape(observation)}. Data of a "
+            "mask are shown as np.where(keep, image, np.nan), hidden pixels as NaN."
+        )
     data = None if observation is None else _images("observation", observation)
     if data is not None and len(data) != len(truth):
         raise EventShapeError(f"observation must hold {len(truth)} images; got {len(data)}.")

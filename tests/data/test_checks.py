@@ -135,6 +135,8 @@ def test_data_on_another_scale_warn():
         warn_outside_range(255 * X, 0.0, 1.0)
     with pytest.warns(DataRangeWarning, match="another one"):
         warn_outside_range(2 * X - 1, 0.0, 1.0)
+    with pytest.warns(DataRangeWarning, match=r"trained on \[0, 1\].*Divide by 255"):
+        warn_outside_range(255 * X, 0.0, 1.0, reach=3.0)  # noise widens no range that is told
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_outside_range(X * 1.2, 0.0, 1.0)

@@ -156,6 +156,16 @@ def test_inflated_is_exact_for_more_noise(x64):
     check_draws(posterior_energy(prior, observation, "inflated"), exact.density, y)
 
 
+def test_direct_is_the_posterior_of_the_smoothed_variable(x64):
+    """T8, the other marginal: p_sigma(y) L(o | y) over its evidence, to 1e-9."""
+    prior, observation, _ = problem(0.3)
+    exact = exact_posterior(unsmoothed(prior), observation)
+    posterior = posterior_energy(prior, observation, "direct")
+    y = exact.density.sample(jax.random.key(0), (50,))
+    gap = jax.vmap(lambda y: posterior(y) + exact.log_evidence - exact.density(y))(y)
+    np.testing.assert_allclose(gap, 0, atol=1e-9)
+
+
 TALL = np.random.default_rng(4).normal(size=(6, D))
 NOISES = {
     "one": lambda: gaussian(from_matrix(MATRIX), SEEN, TAU),

@@ -290,7 +290,9 @@ def test_bad_arrays():
         calibrate_intervals(x, x, x[0])
     with pytest.raises(InvalidArgumentError, match=r"360 places, the first at index \(0, 0\)"):
         calibrate_intervals(x, x + 1, x - 1)
-    with pytest.raises(EventShapeError, match=r"groups has dtype float64 and shape \(6,\)"):
+    with pytest.raises(InvalidArgumentError, match="groups must be labels.*float64"):
         calibrated(x, method="k-rcps", groups=np.ones(6))
+    with pytest.raises(EventShapeError, match=r"groups has shape \(2,\); expected labels"):
+        calibrated(x, method="k-rcps", groups=np.array([0, 1]))
     with pytest.raises(EventShapeError, match=r"lower has shape \(5,\); .* \(6,\)"):
         calibrated(x, method="split").apply(np.zeros(5), np.ones(5))

@@ -7,7 +7,7 @@ import pytest
 from gates.oracles import mixture
 
 import neb_ppl as neb
-from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.errors import EventShapeError, InvalidArgumentError, NonFiniteDataError
 from neb_ppl.inverse import from_matrix, gaussian, maximum, posterior_energy
 
 D, SIGMA = 4, 0.3
@@ -46,5 +46,9 @@ def test_refused():
         maximum(posterior_energy(prior, OBSERVATION, "moment"), jnp.ones(D))
     with pytest.raises(EventShapeError, match="initial has shape"):
         maximum(posterior_energy(prior, OBSERVATION), jnp.ones(3))
+    with pytest.raises(NonFiniteDataError, match="initial must hold finite"):
+        maximum(posterior_energy(prior, OBSERVATION), jnp.full(D, jnp.nan))
+    with pytest.raises(InvalidArgumentError, match="The order is maximum"):
+        maximum(jnp.ones(D), posterior_energy(prior, OBSERVATION))
     with pytest.raises(InvalidArgumentError, match="posterior already"):
         posterior_energy(posterior_energy(prior, OBSERVATION), OBSERVATION)

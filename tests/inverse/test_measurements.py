@@ -125,6 +125,61 @@ def test_all_at_once_walks_like_any_energy():
     assert np.abs(z).max() < 5
 
 
+def walked_mean(joint, key):
+    """Draws of x from a walk on all measurements, and their effective number."""
+    start = neb.start_at_noise(jax.random.key(0), joint, 64)
+    result = neb.sample(
+        key, joint, neb.HMC(), start, num_samples=100, num_warmup=200, jump=neb.stochastic_jump,
+        progress_bar=False,
+    )  # fmt: skip
+    return result.x, neb.diagnostics.effective_sample_size(result.x).min()
+
+
+def test_posteriors_all_at_once():
+    """Under split, which is exact: means abs z < 5, deviations within 5 %. Without the data, or at
+    the level of one measurement, the mean energy would be another function (float64, 1e-9)."""
+    family = mixture(D, SIGMA)
+    posterior = posterior_energy(family.at(0.3), OBSERVATION, "split")
+    exact = exact_posterior(family, OBSERVATION).density
+    x, ess = walked_mean(all_at_once(family, SIGMA, 4, posterior), jax.random.key(1))
+    z, gap = errors(np.asarray(x).reshape(-1, D), exact)
+    assert z * (ess / x.shape[0] / x.shape[1]) ** 0.5 < 5 and gap < 0.05
+    with jax.enable_x64(True):
+        family = mixture(D, SIGMA)
+        posterior = posterior_energy(family.at(0.3), OBSERVATION, "split")
+        joint = all_at_once(family, SIGMA, 4, posterior)
+        lower = posterior_energy(family.at(SIGMA / 2), OBSERVATION, "split")
+        y = jax.random.normal(jax.random.key(2), (5, 4, D))
+        spread = 0.5 * jnp.sum((y - y.mean(1, keepdims=True)) ** 2, (1, 2)) / SIGMA**2
+        wanted = jax.vmap(lower)(y.mean(1)) + spread
+        np.testing.assert_allclose(jax.vmap(joint)(y), wanted, atol=1e-9)
+
+
+def test_what_measurements_leave_of_the_bias():
+    """A skewed prior in one dimension, `moment` at sigma = 1.2: the error of the posterior mean.
+
+    All at once it is that of the level sigma / sqrt(m), by quadrature: it vanishes. One after the
+    other keeps the first measurement's law, taken from the closure at the largest sigma: it falls
+    as well, and is left behind by far more than sampling explains (.09 at m = 16).
+    """
+    prior = neb.gaussian_mixture([0.5, 0.5], [[-1.0], [1.0]], [0.02, 0.3], 1.2)
+    look = gaussian(from_matrix([[1.0]]), [0.3], 0.6)
+    truth = float(exact_posterior(prior, look).density.mean()[0])
+    posterior = posterior_energy(prior, look, "moment")
+    grid = jnp.linspace(-6, 6, 4_001)[:, None]
+    gaps = []
+    for m in (1, 4, 16):
+        level = posterior_energy(prior.at(1.2 / m**0.5), look, "moment")
+        weights = jax.nn.softmax(-jax.vmap(level)(grid))
+        gaps.append(abs(float(weights @ jax.vmap(level.clean_mean)(grid)[:, 0]) - truth))
+    assert gaps[1] < 0.6 * gaps[0] and gaps[2] < 0.01
+    found = once_at_a_time(
+        jax.random.key(0), prior, 1.2, 16, 4_000, posterior=posterior, progress_bar=False
+    ).x
+    left, error = abs(found.mean() - truth), found.std() / len(found) ** 0.5
+    assert 5 * error < left < 0.6 * gaps[0]
+
+
 def test_forces_that_are_no_gradients_stay_so():
     """Of moment: unadjusted walks would settle elsewhere, on measurements too."""
     look = neb.inverse.gaussian(neb.inverse.identity((D,)), np.zeros(D), 0.5)

@@ -161,6 +161,13 @@ def test_a_mask_takes_the_whole_event():
             lambda: poisson(identity((2,)), [1, 2], exposure=[1.0, 2.0, 3.0]),
             EventShapeError, "exposure",
         ),
+        (lambda: gaussian(OPERATOR, None, 0.1), InvalidArgumentError, "got None"),
+        (lambda: gaussian(OPERATOR, [1j, 2], 0.1), InvalidArgumentError, "complex"),
+        (lambda: gaussian(SEEN, OPERATOR, 0.1), InvalidArgumentError, "swapped"),
+        (
+            lambda: likelihood(OPERATOR, SEEN, lambda seen, o: 0.0),
+            InvalidArgumentError, "function must be (seen, o)",
+        ),
         (lambda: gaussian(OPERATOR, SEEN, "0.1"), InvalidArgumentError, "noise_scale"),
         (lambda: CONTINUOUS["gaussian"].with_value([1.0]), EventShapeError, "(1,)"),
         (

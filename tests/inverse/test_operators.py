@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.errors import EventShapeError, InvalidArgumentError, NonFiniteDataError
 from neb_ppl.inverse import (
     blur,
     check_adjoint,
@@ -192,6 +192,17 @@ def test_gaussian_kernels_sum_to_one():
         (lambda: stack([identity((3,)), identity((4,))]), EventShapeError, "same events"),
         (lambda: projections([0.0], (4, 6)), EventShapeError, "square"),
         (lambda: identity(()), EventShapeError, "()"),
+        (lambda: identity(SHAPE) @ np.eye(64), InvalidArgumentError, "from_matrix"),
+        (lambda: from_matrix([[1.0, np.nan]]), NonFiniteDataError, "matrix must hold finite"),
+        (lambda: from_matrix([[1.0, 2.0j]]), InvalidArgumentError, "complex"),
+        (lambda: from_matrix(None), InvalidArgumentError, "got None"),
+        (lambda: blur(np.full((3, 3), np.nan), SHAPE), NonFiniteDataError, "9 of 9"),
+        (lambda: weighted(np.inf, identity(SHAPE)), NonFiniteDataError, "weights"),
+        (lambda: projections([np.nan], (4, 4)), NonFiniteDataError, "angles"),
+        (lambda: gaussian_kernel(-1.0, 3), InvalidArgumentError, "width must be a positive"),
+        (lambda: gaussian_kernel("1", 3), InvalidArgumentError, "width must be a number"),
+        (lambda: gaussian_kernel(1.0, 3.5), InvalidArgumentError, "size must be a whole"),
+        (lambda: from_function(3, SHAPE), InvalidArgumentError, "function must be"),
         (
             lambda: check_adjoint(identity(SHAPE), lambda o: 1.01 * o, SHAPE),
             InvalidArgumentError,

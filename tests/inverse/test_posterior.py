@@ -29,6 +29,7 @@ from neb_ppl.inverse import (
     mask,
     poisson,
     posterior_energy,
+    split_bound,
     student_t,
     weighted,
 )
@@ -270,6 +271,21 @@ def test_rows_of_a_matrix_may_be_orthogonal():
     np.testing.assert_allclose(posterior_energy(PRIOR, look).row_norms, [25, 25, 4], rtol=1e-5)
 
 
+def test_short_rows_that_are_parallel_are_not_orthogonal():
+    """A second look a millionth as long and as exact: its product with the first is small too."""
+    rows = from_matrix([[1.0, 0, 0, 0], [1e-6, 0, 0, 0]])
+    look = bernoulli(rows, [1, 0], noise_scale=[0.4, 0.4e-6])
+    assert split_bound(look) == 0
+    with pytest.raises(InvalidArgumentError, match="orthogonal"):
+        posterior_energy(PRIOR, look, "split")
+
+
+def test_moment_of_one_gaussian_is_not_called_an_approximation(recwarn):
+    prior = neb.gaussian_mixture([1.0], np.zeros((1, D)), [1.0], 0.9)
+    assert posterior_energy(prior, OBSERVATION).closure == "moment"
+    assert not recwarn
+
+
 def test_images_of_any_size_without_a_matrix():
     """Nothing of d x d is held: the numbers of a deblurring posterior are few times d."""
     prior = neb.deen(jax.random.key(0), (64, 64), 0.1, network=neb.UNet())
@@ -341,6 +357,23 @@ def test_images_of_any_size_without_a_matrix():
             lambda: posterior_energy(PRIOR, OBSERVATION, "monte_carlo", num_points=0),
             InvalidArgumentError, "num_points",
         ),
+        (
+            lambda: posterior_energy(PRIOR, OBSERVATION, "split", num_points=10),
+            InvalidArgumentError, "num_points is a setting of closure='monte_carlo'",
+        ),
+        (
+            lambda: posterior_energy(PRIOR, OBSERVATION, "moment", prior_variance=1.0),
+            InvalidArgumentError, "prior_variance is a setting of closure='isotropic'",
+        ),
+        (
+            lambda: posterior_energy(PRIOR, OBSERVATION, "isotropic", prior_variance=-1.0),
+            InvalidArgumentError, "prior_variance must be a positive, finite number",
+        ),
+        (
+            lambda: posterior_energy(PRIOR, OBSERVATION, recalibration=-1.0),
+            InvalidArgumentError, "recalibration must be positive and finite; got values from -1",
+        ),
+        (lambda: split_bound(PRIOR), InvalidArgumentError, "observation must be made by"),
         (
             lambda: neb.posterior_covariance(posterior_energy(PRIOR, OBSERVATION), jnp.zeros(D)),
             InvalidArgumentError, "conditioned",

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gates.oracles import mixture
+from scipy.stats import norm
 
 import neb_ppl as neb
 from neb_ppl.errors import InvalidArgumentError, NotAnEnergyError
@@ -26,6 +27,39 @@ def test_an_exact_energy_passes():
     halves = [check_second_moment(jax.random.key(2), ENERGY, x) for x in jnp.split(X, 8)]
     spread = np.std([half.factor for half in halves], ddof=1)
     assert 0.4 < spread / halves[0].standard_error < 2.5
+
+
+@pytest.mark.parametrize("amplitude", [0.6, 0.9])
+def test_curvature_that_is_right_only_on_average_is_seen(amplitude):
+    """Variances that go up and down by 60 or 90 % along y, around the exact ones, with the exact
+    estimator: no factor tells, the share that intervals hold does (.87 and .80, known by sums)."""
+    gain, wave = 1 / (1 + SIGMA**2), 300.0
+    bent = amplitude * gain / SIGMA**2
+
+    def energy(y):
+        return 0.5 * gain * jnp.sum(y**2) - bent * jnp.sum(jnp.cos(wave * y)) / wave**2
+
+    x = np.random.default_rng(0).normal(size=(4_000, D)).astype(np.float32)
+    wrong = neb.from_energy(energy, SIGMA, event_shape=(D,))
+    seen = check_second_moment(jax.random.key(1), wrong, x)
+    phases = 2 * np.pi * (np.arange(1_000) + 0.5) / 1_000
+    held = 2 * norm.cdf(1.645 * np.sqrt(1 - amplitude * np.cos(phases))) - 1
+    assert abs(seen.coverage - held.mean()) < 4 * seen.coverage_error
+    assert seen.factor_ok and not seen.coverage_ok and not seen.ok
+    assert "no factor mends it" in str(seen)
+
+
+def test_a_few_entries_of_many_are_seen_and_mended():
+    """4 of 64 deviations are half of what they should be: pooled, 2 % and nothing to see."""
+    energy = neb.gaussian_mixture([1.0], np.zeros((1, 64)), [1.0], SIGMA)
+    x = energy.sample_clean(jax.random.key(0), (2_000,))
+    factor = np.where(np.arange(64) < 4, 0.5, 1.0)
+    seen = check_second_moment(jax.random.key(1), recalibrated(energy, factor), x)
+    assert seen.factor_ok and not seen.ok and "4 entries" in str(seen)
+    assert list(np.flatnonzero(seen.entries_off)) == [0, 1, 2, 3]
+    np.testing.assert_allclose(seen.per_entry[:4], 2, rtol=0.2)
+    mended = recalibrated(energy, factor * seen.per_entry)
+    assert check_second_moment(jax.random.key(2), mended, x).ok
 
 
 def test_few_events_decide_nothing():
@@ -84,6 +118,17 @@ def test_recalibrated_jumps_spread_as_asked():
             NotAnEnergyError, "symmetric",
         ),
         (lambda: check_second_moment(jax.random.key(0), ENERGY, X[:1]), InvalidArgumentError, "2"),
+        *(
+            (
+                lambda closure=closure: check_second_moment(
+                    jax.random.key(0),
+                    posterior_energy(ENERGY, gaussian(identity((D,)), np.zeros(D), 1.0), closure),
+                    X,
+                ),
+                InvalidArgumentError, "Take its prior",
+            )
+            for closure in ("split", "moment")
+        ),
     ],
 )  # fmt: skip
 def test_refused(build, error, words):
