@@ -43,9 +43,9 @@ class SecondMoment:
     per_entry : array, shape ``(*event,)``
         The same for each entry; NaN where none was looked at.
     entries_off : bool array, shape ``(*event,)``
-        Entries whose factor is more than 15 % from 1 beyond doubt: by z standard errors more, z
-        such that one of all entries is told falsely with probability .003. Left out are entries
-        looked at fewer than 30 times, or of less than a hundredth of the mean variance.
+        Entries whose factor is more than 15 % from 1 beyond doubt: by z standard errors, z such
+        that one of all entries is told falsely with probability .003. Left out are entries looked
+        at fewer than 30 times, or with errors and variances below a hundredth of the mean variance.
     coverage, coverage_error : float
         Share of errors within 1.645 deviations, and its standard error: .9 where jumps are right,
         in law and not only in variance.
@@ -227,14 +227,20 @@ def _entries(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Factor of each entry, and which are off beyond doubt."""
     size = int(np.prod(shape, dtype=int))
-    looks = np.bincount(index, minlength=size)
-    total = np.bincount(index, variances, size)
+
+    def total(each: np.ndarray) -> np.ndarray:
+        return np.bincount(index, each, size)
+
+    looks, seen, said = np.bincount(index, minlength=size), total(squares), total(variances)
     with np.errstate(all="ignore"):
-        ratio = np.where(total > 0, np.bincount(index, squares, size) / total, np.nan)
-        factor = np.sqrt(ratio)
-        spread = np.sqrt(np.bincount(index, (squares - ratio[index] * variances) ** 2, size))
-        error = spread / total / (2 * factor)
-        judged = (looks >= LEAST_LOOKS) & (total > SMALL_VARIANCE * variances.mean() * looks)
-        z = NormalDist().inv_cdf(1 - FALSE_ALARM / 2 / max(int(judged.sum()), 1))
-        off = judged & (np.abs(factor - 1) > WIDEST + z * error)
-    return factor, off
+        factor = np.sqrt(np.where(said > 0, seen / said, np.nan))
+    small = np.maximum(seen, said) <= SMALL_VARIANCE * variances.mean() * looks
+    judged = (looks >= LEAST_LOOKS) & ~small
+    z = NormalDist().inv_cdf(1 - FALSE_ALARM / 2 / max(int(judged.sum()), 1))
+
+    def beyond_doubt(gaps: np.ndarray) -> np.ndarray:
+        return total(gaps) > z * np.sqrt(total(gaps**2))
+
+    more = beyond_doubt(squares - (1 + WIDEST) ** 2 * variances)
+    less = beyond_doubt((1 - WIDEST) ** 2 * variances - squares)
+    return factor, judged & (more | less)
