@@ -115,9 +115,10 @@ def rhat(draws: np.ndarray) -> np.ndarray:
 
 def _statistic(draws: np.ndarray, function: Any, **settings: Any) -> np.ndarray:
     groups = {"posterior": {"q": np.asarray(draws, np.float64)}}
-    idata = az.from_dict(groups) if IS_ONE else az.from_dict(**groups)  # pyright: ignore
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.filterwarnings("ignore", "More chains", UserWarning)  # many short chains are fine
+        idata = az.from_dict(groups) if IS_ONE else az.from_dict(**groups)  # pyright: ignore
         return np.atleast_1d(np.asarray(function(idata, **settings)["q"]))
 
 

@@ -1,6 +1,5 @@
 """How far draws are from an exact posterior."""
 
-import warnings
 from functools import lru_cache
 
 import numpy as np
@@ -147,10 +146,8 @@ def _mixing(draws: np.ndarray) -> tuple[float, float]:
     total = draws.shape[0] * draws.shape[1]
     if draws.shape[1] < 4:
         return float(total), float("nan")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "More chains", UserWarning)
-        effective = np.nanmedian(effective_sample_size(draws))
-        worst = float(np.nanmax(rhat(draws))) if len(draws) > 1 else float("nan")
+    effective = np.nanmedian(effective_sample_size(draws))
+    worst = float(np.nanmax(rhat(draws))) if len(draws) > 1 else float("nan")
     return float(min(effective, total)), worst
 
 
