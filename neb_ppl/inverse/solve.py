@@ -11,7 +11,7 @@ from neb_ppl.inverse.posterior import posterior_energy
 from neb_ppl.inverse.result import PosteriorResult, posterior_result
 from neb_ppl.inverse.smc import annealed_start
 from neb_ppl.sampling import sample
-from neb_ppl.sampling.faults import check_walk
+from neb_ppl.sampling.faults import check_walk, check_warmup
 from neb_ppl.types import Array, ArrayLike, PRNGKey
 from neb_ppl.walks import NUTS, Walk
 
@@ -76,8 +76,7 @@ def solve(
     check_counts(num_chains=num_chains, num_samples=num_samples)
     if num_draws is not None:
         check_counts(num_draws=num_draws)
-    if num_warmup is not None:
-        check_counts(num_warmup=num_warmup + 1)
+    check_warmup(num_warmup)
     posterior = posterior_energy(
         energy, observation, closure, sigma=sigma, recalibration=recalibration
     )

@@ -24,6 +24,7 @@ __all__ = [
     "check_scale",
     "check_start",
     "check_walk",
+    "check_warmup",
 ]
 
 MIN_ACCEPTANCE = 1e-3
@@ -77,6 +78,13 @@ def check_walk(walk: Any) -> None:
     if not isinstance(walk, Walk):
         name = walk.__name__ if isinstance(walk, type) else "MALA"
         raise InvalidArgumentError(f"walk must be a walk such as neb_ppl.{name}(); got {walk!r}.")
+
+
+def check_warmup(num_warmup: Any) -> None:
+    """None, for the default, or a number of steps from 0 on."""
+    whole = isinstance(num_warmup, int | np.integer) and not isinstance(num_warmup, bool)
+    if num_warmup is not None and not (whole and num_warmup >= 0):
+        raise InvalidArgumentError(f"num_warmup must be at least 0; got {num_warmup!r}.")
 
 
 def check_scale(adapt_scale: Any, walk: Walk) -> None:

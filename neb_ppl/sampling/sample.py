@@ -150,10 +150,9 @@ def _start(
     if adapt_scale:
         tuned = Preconditioned(walk, unit_scale(adapt_scale, size, num_chains))
     adapt = walk.step_size is None and walk.target_acceptance is not None
+    faults.check_warmup(num_warmup)
     if num_warmup is None:
         num_warmup = DEFAULT_WARMUP if adapt or adapt_scale else 0
-    if num_warmup < 0:
-        raise InvalidArgumentError(f"num_warmup must be at least 0; got {num_warmup}.")
     tuned(model)  # refuses a walk and a model that do not fit, before anything compiles
     tuned = tuned.resolve(getattr(model, "sigma", None), size)
     key_init, key_warmup, key_draws = jax.random.split(rng_key, 3)
