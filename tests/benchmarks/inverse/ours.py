@@ -32,9 +32,9 @@ def _nuts(*shares: float) -> list[dict]:
     ]
 
 
-def _ghmc(*shares: float) -> list[dict]:
+def _ghmc(*shares: float, thinning: int = 10) -> list[dict]:
     return [
-        {"share": share, "walk": "GHMC", "chains": chains, "warmup": 300, "thinning": 10}
+        {"share": share, "walk": "GHMC", "chains": chains, "warmup": 300, "thinning": thinning}
         for share in shares
         for chains in (128, 256)
     ]
@@ -47,7 +47,7 @@ SETTINGS: dict[str, list[dict]] = {
     "isotropic": [*_nuts(0.5, 0.9), *_ghmc(0.25, 0.5)],
     "plugin": [*_nuts(0.5, 0.9), *_ghmc(0.25, 0.5)],
     "inflated": [*_nuts(0.25, 0.5), *_ghmc(0.1, 0.25)],
-    "direct": [*_nuts(0.25, 0.5), *_ghmc(0.1, 0.25)],
+    "direct": [*_nuts(0.25, 0.5), *_ghmc(0.1, 0.25, thinning=4)],  # at 10, every draw counts
     "smc": [
         {"share": share, "particles": particles, "moves": moves}
         for share, particles, moves in product((0.7, 0.9), (512, 2048), (3, 6))
