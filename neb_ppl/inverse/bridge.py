@@ -29,7 +29,8 @@ class Bridge:
     For linear-Gaussian data the likelihood is :math:`N(o;\ A y,\ R + e(u)\,\sigma(u)^2 A A^T)`:
     up to u = .25 the excess e falls from 256 to 1, up to u = 1 sigma falls geometrically to that of
     the posterior. For other data it is :math:`p(o \mid x = \hat x(y))^{t(u)}`, t rising to 1.
-    From u = 1 to 2 it turns into the posterior's energy, in proportion.
+    From u = 1 to 2 it turns into the posterior's energy, in proportion. Before u = 0 it is the
+    prior's.
 
     Attributes
     ----------
@@ -68,17 +69,36 @@ class Bridge:
 
     def prior(self) -> SmoothedEnergy:
         """The prior at the noise level of u."""
-        return self.family.at(self.sigma) if has_levels(self.family) else self.family
+        return self.at_level(self.sigma)
+
+    def at_level(self, sigma: Scalar) -> SmoothedEnergy:
+        """The prior at that noise level, or at its only one."""
+        return self.family.at(sigma) if has_levels(self.family) else self.family
+
+    def data_energy(self, y: Event) -> Scalar:
+        """What the data add to the prior's energy."""
+        late = jnp.clip(self.u - 1, 0.0, 1.0)
+        return jax.lax.cond(
+            late > 0,
+            lambda: (
+                jnp.where(late < 1, (1 - late) * self._early_data(y), 0.0)
+                + late * (self.posterior(y) - self.posterior.prior(y))
+            ),
+            lambda: self._early_data(y),
+        )
 
     def _early(self, y: Event) -> Scalar:
-        prior = self.prior()
+        return self.prior()(y) + self._early_data(y)
+
+    def _early_data(self, y: Event) -> Scalar:
         if self.white is not None:
             excess = MOST_EXCESS ** jnp.clip(1 - self.u / TURN, 0.0, 1.0)
-            seen = self.white.operator(y)
-            return prior(y) + self.white.energy(excess * self.sigma**2, seen)
-        power = jnp.minimum((self.posterior.sigma / self.sigma) ** 2, self._power())
-        estimate = bayes_estimator(prior, y)
-        return prior(y) - power * self.posterior.observation.log_likelihood(estimate)
+            energy = self.white.energy(excess * self.sigma**2, self.white.operator(y))
+        else:
+            power = jnp.minimum((self.posterior.sigma / self.sigma) ** 2, self._power())
+            estimate = bayes_estimator(self.prior(), y)
+            energy = -power * self.posterior.observation.log_likelihood(estimate)
+        return jnp.where(self.u < 0, 0.0, energy)
 
     def _power(self) -> Scalar:
         return LEAST_POWER ** jnp.clip(1 - self.u, 0.0, 1.0)

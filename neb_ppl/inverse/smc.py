@@ -1,6 +1,8 @@
 """Particles from the prior at much noise to a posterior at little: weights of modes, evidence."""
 
 import dataclasses
+import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,13 +16,14 @@ from neb_ppl._checks import check_counts, check_key, check_share, check_untraced
 from neb_ppl.energies import NoiseConditionalEnergy
 from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.errors import InvalidArgumentError, WalkError
-from neb_ppl.inverse.bridge import Bridge, bridge
+from neb_ppl.estimators import bayes_estimator
+from neb_ppl.inverse.bridge import Bridge, bridge, has_levels
 from neb_ppl.inverse.observations import Observation
 from neb_ppl.inverse.pairs import PosteriorEnergy
 from neb_ppl.inverse.posterior import posterior_energy
 from neb_ppl.inverse.result import draw_many
 from neb_ppl.progress import progress
-from neb_ppl.types import Array, Float, PRNGKey, Scalar
+from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
 from neb_ppl.walks import HMC
 from neb_ppl.walks.starts import walk_from_noise
 
@@ -28,11 +31,17 @@ __all__ = ["Level", "SMCResult", "annealed_start", "smc"]
 
 LEAPFROGS = 8
 CANDIDATES = 16
+SUBSTEPS = 4
 TARGET_ACCEPTANCE = 0.8
 FIRST_STEP = 0.3
 PRIOR_STEPS = 200
 MAX_LEVELS = 300
-PARTICLES = 256
+PARTICLES = {"exact": 256, "learned": 64}
+WEIGHED_SIZE = 128
+
+
+# From a position of the way, and steps to it, to the particles there and their log weights.
+Follow = Callable[[Bridge, int], tuple[Array, Array]]
 
 
 class Level(NamedTuple):
@@ -65,9 +74,10 @@ class SMCResult:
     x : array, shape ``(n, *event)``
         Stochastic jumps from them: draws of x.
     log_evidence : float, or None
-        ``log p(o)``, for priors whose density is known with its constant, and operators whose
-        determinant is. Exact up to the closure, as are the draws. Unknown, too, where particles
-        ended at places that the way could not pass (data impossible at the Bayes estimator).
+        ``log p(o)``, up to the closure, as are the draws, and for learned priors up to their scores
+        and the flow's steps. Unknown for a learned energy of one level, where the operator's
+        determinant is, and where particles ended at places that the way could not pass (data
+        impossible at the Bayes estimator).
     levels : list of Level
     """
 
@@ -109,8 +119,14 @@ def smc(
     r"""Sequential Monte Carlo over the noise level.
 
     Particles start as draws of the prior at its highest level and follow `Bridge` to the posterior:
-    weighed by the ratio of successive targets, resampled, moved by HMC. Levels are chosen so that
-    each leaves `target_ess` of the particles effective.
+    weighed, resampled, moved by HMC. Levels are chosen so that each leaves `target_ess` of the
+    particles effective.
+
+    With an exact prior the weights are ratios of successive targets. A learned energy does not know
+    how its constant changes from level to level, nor the weights of modes that no data join: there
+    particles are carried by the flow :math:`dy / d \log \sigma = y - \hat x_\sigma(y)`, which takes
+    one level's prior to the next one's with the weights of its modes, and the weights are ratios of
+    likelihoods alone.
 
     Parameters
     ----------
@@ -135,10 +151,11 @@ def smc(
 
     Notes
     -----
-    The number of levels grows with the root of d. For learned energies the weights of separate
-    modes are those of the energy, which training on noise does not fix.
+    The number of levels grows with the root of d. Each costs a gradient of the prior for every
+    leapfrog, and 17 more for learned priors.
 
-    Source: Del Moral, Doucet and Jasra (2006).
+    Source: Del Moral, Doucet and Jasra (2006); the flow: Song et al. (2021); particles that flows
+    carry, learned for the purpose: Arbel, Matthews and Doucet (2021).
     """
     check_untraced("smc", rng_key, energy, observation)
     check_key(rng_key)
@@ -152,7 +169,7 @@ def smc(
     keys = jax.random.split(key_jump, num_particles)
     x = draw_many(posterior, keys, particles.y).x
     known = None
-    if _is_exact(energy) and posterior.is_normalised:
+    if posterior.is_normalised and (_is_exact(energy) or has_levels(energy)):
         early = _energies(_moved(bridge(energy, posterior), 1.0), particles.y)
         known = float(particles.log_evidence) if np.isfinite(early).all() else None
     return SMCResult(posterior, np.asarray(particles.y), np.asarray(x), known, levels)
@@ -171,10 +188,11 @@ def annealed_start(
     """Start positions for a walk on `posterior`, shape ``(chains, *event)``.
 
     A walk that starts at its own noise level can stay in the mode it falls into. Chains come down
-    from much noise instead, along `Bridge`. With an exact prior it is `smc` with at least 256
-    particles, so that modes get their weights; a learned one does not know the weights of separate
-    modes, and chains are neither weighed nor resampled: modes keep the weights that they had where
-    they parted.
+    from much noise instead, along `Bridge`: by `smc` with at least 256 particles (64 with learned
+    priors), so that modes get their weights. With learned priors of more than 128 dimensions, where
+    so many would be dear, or of one level, where there is no flow, chains are neither weighed nor
+    resampled: modes keep the weights that they had where they parted, whatever the data say then.
+    Particles of `smc` (``.y``) are start positions, too.
 
     Parameters
     ----------
@@ -184,7 +202,7 @@ def annealed_start(
     posterior : PosteriorEnergy
     num_chains : int
     num_levels, steps_per_level : int
-        Of learned priors: HMC steps of 8 leapfrogs.
+        Of chains that are not weighed: HMC steps of 8 leapfrogs.
     progress_bar : bool
     """
     check_key(rng_key)
@@ -194,8 +212,9 @@ def annealed_start(
             "The order is annealed_start(rng_key, energy, posterior, num_chains)."
         )
     check_counts(num_chains=num_chains, num_levels=num_levels, steps_per_level=steps_per_level)
-    if _is_exact(energy):
-        count = max(num_chains, PARTICLES)
+    least = _fewest_particles(energy, posterior)
+    if least:
+        count = max(num_chains, least)
         particles, _ = _descend(rng_key, energy, posterior, count, 3, 0.6, progress_bar)
         return particles.y[np.linspace(0, count - 1, num_chains).round().astype(int)]
     way = bridge(energy, posterior)
@@ -222,12 +241,12 @@ def _descend(
     way = bridge(energy, posterior)
     key_start, key_levels = jax.random.split(rng_key)
     particles = _at_the_top(key_start, way, num_particles)
-    before, u, levels, stride = way.prior(), -1.0, [], 0.5
+    follow = _weighed if _is_exact(energy) else _carried
+    before, u, levels, stride = _moved(way, -1.0), -1.0, [], 0.5
     with progress(100, "annealing", show=progress_bar, unit="%") as bar:
         while u < 2.0:
             ends = _candidates(u, stride)
-            found, left = _weigh(before, way, particles.y, jnp.asarray(ends))
-            left = np.asarray(left)
+            left = np.asarray(_effective(follow, before, particles.y, jnp.asarray(ends)))
             chosen = _longest(left, target_ess * num_particles)
             if len(levels) == MAX_LEVELS or not np.isfinite(left[chosen]):
                 raise WalkError(
@@ -238,7 +257,7 @@ def _descend(
             stride, u = max(ends[chosen] - max(u, 0.0), 1e-4), float(ends[chosen])
             way = _moved(way, u)
             key_resample, key_move = jax.random.split(jax.random.fold_in(key_levels, len(levels)))
-            particles = _resample(particles, found, jnp.asarray(chosen), key_resample)
+            particles = _resample(follow, before, way, particles, key_resample)
             particles, acceptance = _move(way, particles, key_move, num_moves)
             levels.append(Level(u, float(way.sigma), float(left[chosen]), float(acceptance)))
             before = way
@@ -275,30 +294,71 @@ def _energies(way: Bridge, y: Array) -> Float[Array, " n"]:
     return jax.vmap(way)(y)
 
 
-@jax.jit
-def _weigh(
-    before: Any, way: Bridge, y: Array, ends: Float[Array, " c"]
-) -> tuple[Float[Array, "c n"], Float[Array, " c"]]:
-    """Log weights at each candidate, nothing where energies are not finite, and their ESS."""
+def _weighed(before: Bridge, y: Array) -> Follow:
+    """Particles stay where they are; weights are ratios of the targets."""
     old = jax.vmap(before)(y)
-
-    def at(u: Scalar) -> Array:
-        log_weights = old - jax.vmap(dataclasses.replace(way, u=u))(y)  # pyright: ignore
-        return jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)
-
-    log_weights = jax.lax.map(at, ends.astype(y.dtype))
-    return log_weights, jax.vmap(ess)(log_weights)  # pyright: ignore[reportReturnType]
+    return lambda after, substeps: (y, _or_nothing(old - jax.vmap(after)(y)))
 
 
-@jax.jit
+def _carried(before: Bridge, y: Array) -> Follow:
+    """Particles follow the prior's flow; weights are ratios of the likelihoods."""
+    old = jax.vmap(before.data_energy)(y)
+
+    def to(after: Bridge, substeps: int) -> tuple[Array, Array]:
+        moved = jax.vmap(partial(_flow, before, after, substeps=substeps))(y)
+        return moved, _or_nothing(old - jax.vmap(after.data_energy)(moved))
+
+    return to
+
+
+def _flow(before: Bridge, after: Bridge, y: Event, *, substeps: int) -> Event:
+    r"""Along :math:`dy / d\log\sigma = y - \hat x`, exact for an estimate that is constant.
+
+    Heun's rule: with the mean of the estimates at both ends of a step.
+    """
+    ratio = (after.sigma / before.sigma) ** (1 / substeps)
+
+    def step(i: Array, carry: tuple[Event, Event]) -> tuple[Event, Event]:
+        y, start = carry
+        level = after.at_level(before.sigma * ratio ** (i + 1))
+        end = bayes_estimator(level, start + ratio * (y - start))
+        middle = (start + end) / 2
+        y = middle + ratio * (y - middle)
+        return y, bayes_estimator(level, y)
+
+    return jax.lax.fori_loop(0, substeps, step, (y, bayes_estimator(before.prior(), y)))[0]
+
+
+def _or_nothing(log_weights: Array) -> Array:
+    return jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)
+
+
+@partial(jax.jit, static_argnums=0)
+def _effective(
+    follow: Callable[[Bridge, Array], Follow], before: Bridge, y: Array, ends: Float[Array, " c"]
+) -> Float[Array, " c"]:
+    """Effective particles at each candidate."""
+    to = follow(before, y)
+
+    def at(u: Scalar) -> Scalar:
+        return ess(to(dataclasses.replace(before, u=u), 1)[1])  # pyright: ignore
+
+    return jax.lax.map(at, ends.astype(y.dtype))
+
+
+@partial(jax.jit, static_argnums=0)
 def _resample(
-    particles: Particles, candidates: Array, chosen: Array, rng_key: PRNGKey
+    follow: Callable[[Bridge, Array], Follow],
+    before: Bridge,
+    after: Bridge,
+    particles: Particles,
+    rng_key: PRNGKey,
 ) -> Particles:
-    log_weights = candidates[chosen]
+    y, log_weights = follow(before, particles.y)(after, SUBSTEPS)
     weights = jax.nn.softmax(log_weights)
     index = systematic(rng_key, weights, len(weights))
     gain = jax.nn.logsumexp(log_weights) - jnp.log(len(weights))
-    return Particles(particles.y[index], particles.log_evidence + gain, particles.step)
+    return Particles(y[index], particles.log_evidence + gain, particles.step)
 
 
 @partial(jax.jit, static_argnames="num_moves")
@@ -325,6 +385,15 @@ def _move(
 
 def _moved(way: Bridge, u: float) -> Bridge:
     return dataclasses.replace(way, u=jnp.asarray(u, way.u.dtype))  # pyright: ignore
+
+
+def _fewest_particles(energy: Any, posterior: PosteriorEnergy) -> int:
+    """That know the weights of modes; 0 where chains of a start are not weighed."""
+    if _is_exact(energy):
+        return PARTICLES["exact"]
+    shape = posterior.event_shape
+    small = shape is not None and math.prod(shape) <= WEIGHED_SIZE
+    return PARTICLES["learned"] if small and has_levels(energy) else 0
 
 
 def _is_exact(energy: SmoothedEnergy | NoiseConditionalEnergy) -> bool:
