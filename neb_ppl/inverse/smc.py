@@ -40,7 +40,7 @@ PARTICLES = {"exact": 256, "learned": 64}
 WEIGHED_SIZE = 128
 
 
-# From a position of the way, and steps to it, to the particles there and their log weights.
+# From a position of the way, and Heun steps to it, to the particles there and their log weights.
 Follow = Callable[[Bridge, int], tuple[Array, Array]]
 
 
@@ -152,7 +152,7 @@ def smc(
     Notes
     -----
     The number of levels grows with the root of d. Each costs a gradient of the prior for every
-    leapfrog, and 17 more for learned priors.
+    leapfrog, and nine more for learned priors.
 
     Source: Del Moral, Doucet and Jasra (2006); the flow: Song et al. (2021); particles that flows
     carry, learned for the purpose: Arbel, Matthews and Doucet (2021).
@@ -257,9 +257,9 @@ def _descend(
             stride, u = max(ends[chosen] - max(u, 0.0), 1e-4), float(ends[chosen])
             way = _moved(way, u)
             key_resample, key_move = jax.random.split(jax.random.fold_in(key_levels, len(levels)))
-            particles = _resample(follow, before, way, particles, key_resample)
+            particles, kept = _resample(follow, before, way, particles, key_resample)
             particles, acceptance = _move(way, particles, key_move, num_moves)
-            levels.append(Level(u, float(way.sigma), float(left[chosen]), float(acceptance)))
+            levels.append(Level(u, float(way.sigma), float(kept), float(acceptance)))
             before = way
             bar.update(int(50 * u) - bar.n)
     return particles, levels
@@ -303,30 +303,33 @@ def _weighed(before: Bridge, y: Array) -> Follow:
 def _carried(before: Bridge, y: Array) -> Follow:
     """Particles follow the prior's flow; weights are ratios of the likelihoods."""
     old = jax.vmap(before.data_energy)(y)
+    start = jax.vmap(partial(bayes_estimator, before.prior()))(y)
 
     def to(after: Bridge, substeps: int) -> tuple[Array, Array]:
-        moved = jax.vmap(partial(_flow, before, after, substeps=substeps))(y)
+        if substeps:
+            moved = jax.vmap(partial(_flow, before, after, substeps))(y)
+        else:
+            moved = start + after.sigma / before.sigma * (y - start)
         return moved, _or_nothing(old - jax.vmap(after.data_energy)(moved))
 
     return to
 
 
-def _flow(before: Bridge, after: Bridge, y: Event, *, substeps: int) -> Event:
-    r"""Along :math:`dy / d\log\sigma = y - \hat x`, exact for an estimate that is constant.
+def _flow(before: Bridge, after: Bridge, substeps: int, y: Event) -> Event:
+    r"""Along :math:`dy / d\log\sigma = y - \hat x`, exact where the estimate is constant.
 
     Heun's rule: with the mean of the estimates at both ends of a step.
     """
     ratio = (after.sigma / before.sigma) ** (1 / substeps)
 
-    def step(i: Array, carry: tuple[Event, Event]) -> tuple[Event, Event]:
-        y, start = carry
-        level = after.at_level(before.sigma * ratio ** (i + 1))
-        end = bayes_estimator(level, start + ratio * (y - start))
+    def step(i: Array, y: Event) -> Event:
+        here, there = (before.at_level(before.sigma * ratio**j) for j in (i, i + 1))
+        start = bayes_estimator(here, y)
+        end = bayes_estimator(there, start + ratio * (y - start))
         middle = (start + end) / 2
-        y = middle + ratio * (y - middle)
-        return y, bayes_estimator(level, y)
+        return middle + ratio * (y - middle)
 
-    return jax.lax.fori_loop(0, substeps, step, (y, bayes_estimator(before.prior(), y)))[0]
+    return jax.lax.fori_loop(0, substeps, step, y)
 
 
 def _or_nothing(log_weights: Array) -> Array:
@@ -337,11 +340,11 @@ def _or_nothing(log_weights: Array) -> Array:
 def _effective(
     follow: Callable[[Bridge, Array], Follow], before: Bridge, y: Array, ends: Float[Array, " c"]
 ) -> Float[Array, " c"]:
-    """Effective particles at each candidate."""
+    """Effective particles at each candidate, where the flow is taken there in one simple step."""
     to = follow(before, y)
 
     def at(u: Scalar) -> Scalar:
-        return ess(to(dataclasses.replace(before, u=u), 1)[1])  # pyright: ignore
+        return ess(to(dataclasses.replace(before, u=u), 0)[1])  # pyright: ignore
 
     return jax.lax.map(at, ends.astype(y.dtype))
 
@@ -353,12 +356,13 @@ def _resample(
     after: Bridge,
     particles: Particles,
     rng_key: PRNGKey,
-) -> Particles:
+) -> tuple[Particles, Scalar]:
+    """Particles at the next position, all of one weight, and how many were effective."""
     y, log_weights = follow(before, particles.y)(after, SUBSTEPS)
     weights = jax.nn.softmax(log_weights)
     index = systematic(rng_key, weights, len(weights))
     gain = jax.nn.logsumexp(log_weights) - jnp.log(len(weights))
-    return Particles(y[index], particles.log_evidence + gain, particles.step)
+    return Particles(y[index], particles.log_evidence + gain, particles.step), ess(log_weights)  # pyright: ignore
 
 
 @partial(jax.jit, static_argnames="num_moves")
