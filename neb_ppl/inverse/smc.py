@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from blackjax.smc.resampling import systematic
 from neb_ppl._checks import check_counts, check_key, check_share, check_untraced
 from neb_ppl.energies import NoiseConditionalEnergy
 from neb_ppl.energies.base import SmoothedEnergy
-from neb_ppl.errors import InvalidArgumentError, WalkError
+from neb_ppl.errors import ApproximationWarning, InvalidArgumentError, WalkError
 from neb_ppl.estimators import bayes_estimator
 from neb_ppl.inverse.bridge import Bridge, bridge, has_levels
 from neb_ppl.inverse.observations import Observation
@@ -25,23 +26,24 @@ from neb_ppl.inverse.result import draw_many
 from neb_ppl.progress import progress
 from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
 from neb_ppl.walks import HMC
-from neb_ppl.walks.starts import walk_from_noise
+from neb_ppl.walks.starts import start_at_noise, walk_from
 
 __all__ = ["Level", "SMCResult", "annealed_start", "smc"]
 
 LEAPFROGS = 8
 CANDIDATES = 16
-SUBSTEPS = 4
+FIRST_STRIDE = 0.5
+LONGEST_FLOW = 0.15  # one Heun step, in log sigma
 TARGET_ACCEPTANCE = 0.8
 FIRST_STEP = 0.3
 PRIOR_STEPS = 200
 MAX_LEVELS = 300
-PARTICLES = {"exact": 256, "learned": 64}
-WEIGHED_SIZE = 128
+PARTICLES = {"exact": 256, "learned": 64}  # at least; 64 know a share of one half to .06
+WEIGHED_SIZE = 128  # dimensions; 64 particles of a U-Net take minutes
 
 
-# From a position of the way, and Heun steps to it, to the particles there and their log weights.
-Follow = Callable[[Bridge, int], tuple[Array, Array]]
+# To a later position, in one simple step or in steps of Heun's rule: particles, log weights.
+Follow = Callable[[Bridge, bool], tuple[Array, Array]]
 
 
 class Level(NamedTuple):
@@ -74,10 +76,11 @@ class SMCResult:
     x : array, shape ``(n, *event)``
         Stochastic jumps from them: draws of x.
     log_evidence : float, or None
-        ``log p(o)``, up to the closure, as are the draws, and for learned priors up to their scores
-        and the flow's steps. Unknown for a learned energy of one level, where the operator's
-        determinant is, and where particles ended at places that the way could not pass (data
-        impossible at the Bayes estimator).
+        ``log p(o)`` of the closure's likelihood, whose bias may be larger than the noise, and for
+        learned priors up to their scores. Low by half the variance of runs with other keys, which
+        falls with the number of particles. None where it is unknown: learned energies of one level,
+        or whose modes stand apart at their highest level; operators whose determinant is unknown;
+        and where data were impossible at the Bayes estimator of a particle on the way.
     levels : list of Level
     """
 
@@ -97,11 +100,15 @@ class SMCResult:
 
 
 class Particles(NamedTuple):
-    """Where the particles are, and what the way cost so far."""
+    """Where the particles are, and what the way cost so far.
+
+    They are `sound` while they began as draws of the prior and no place was impossible.
+    """
 
     y: Array
     log_evidence: Scalar
     step: Scalar
+    sound: Array
 
 
 def smc(
@@ -126,7 +133,8 @@ def smc(
     how its constant changes from level to level, nor the weights of modes that no data join: there
     particles are carried by the flow :math:`dy / d \log \sigma = y - \hat x_\sigma(y)`, which takes
     one level's prior to the next one's with the weights of its modes, and the weights are ratios of
-    likelihoods alone.
+    likelihoods alone. The highest level must be one where modes are joined; where walks there do
+    not forget their starts, a warning says so.
 
     Parameters
     ----------
@@ -152,7 +160,8 @@ def smc(
     Notes
     -----
     The number of levels grows with the root of d. Each costs a gradient of the prior for every
-    leapfrog, and nine more for learned priors.
+    leapfrog, one more for learned priors, and 16 for data that are not linear-Gaussian; the flow
+    14 for every factor of e between the highest and the lowest level.
 
     Source: Del Moral, Doucet and Jasra (2006); the flow: Song et al. (2021); particles that flows
     carry, learned for the purpose: Arbel, Matthews and Doucet (2021).
@@ -169,7 +178,7 @@ def smc(
     keys = jax.random.split(key_jump, num_particles)
     x = draw_many(posterior, keys, particles.y).x
     known = None
-    if posterior.is_normalised and (_is_exact(energy) or has_levels(energy)):
+    if posterior.is_normalised and has_levels(energy) and particles.sound:
         early = _energies(_moved(bridge(energy, posterior), 1.0), particles.y)
         known = float(particles.log_evidence) if np.isfinite(early).all() else None
     return SMCResult(posterior, np.asarray(particles.y), np.asarray(x), known, levels)
@@ -181,8 +190,8 @@ def annealed_start(
     posterior: PosteriorEnergy,
     num_chains: int,
     *,
-    num_levels: int = 10,
-    steps_per_level: int = 10,
+    num_levels: int | None = None,
+    steps_per_level: int | None = None,
     progress_bar: bool = True,
 ) -> Array:
     """Start positions for a walk on `posterior`, shape ``(chains, *event)``.
@@ -201,9 +210,16 @@ def annealed_start(
         What `posterior` was made of.
     posterior : PosteriorEnergy
     num_chains : int
-    num_levels, steps_per_level : int
-        Of chains that are not weighed: HMC steps of 8 leapfrogs.
+    num_levels, steps_per_level : int, optional
+        Of chains that are not weighed, and HMC steps of 8 leapfrogs; default 10 and 10.
     progress_bar : bool
+
+    Raises
+    ------
+    InvalidArgumentError
+        A posterior of something else; levels for particles that are weighed, which choose them.
+    WalkError
+        As in `smc`.
     """
     check_key(rng_key)
     if not isinstance(posterior, PosteriorEnergy):
@@ -211,12 +227,36 @@ def annealed_start(
             f"posterior must come from neb_ppl.posterior_energy; got {type(posterior).__name__}. "
             "The order is annealed_start(rng_key, energy, posterior, num_chains)."
         )
-    check_counts(num_chains=num_chains, num_levels=num_levels, steps_per_level=steps_per_level)
+    check_counts(num_chains=num_chains)
+    levels = {"num_levels": num_levels, "steps_per_level": steps_per_level}
+    given = {name: count for name, count in levels.items() if count is not None}
+    check_counts(**given)
     least = _fewest_particles(energy, posterior)
+    if least and given:
+        raise InvalidArgumentError(
+            f"{' and '.join(given)} must be left out here: particles of this prior are weighed, "
+            "and choose their levels."
+        )
     if least:
         count = max(num_chains, least)
         particles, _ = _descend(rng_key, energy, posterior, count, 3, 0.6, progress_bar)
         return particles.y[np.linspace(0, count - 1, num_chains).round().astype(int)]
+    return _come_down(
+        rng_key, energy, posterior, num_chains, num_levels or 10, steps_per_level or 10,
+        progress_bar,
+    )  # fmt: skip
+
+
+def _come_down(
+    rng_key: PRNGKey,
+    energy: Any,
+    posterior: PosteriorEnergy,
+    num_chains: int,
+    num_levels: int,
+    steps_per_level: int,
+    progress_bar: bool,
+) -> Array:
+    """Move from level to level, neither weighed nor resampled."""
     way = bridge(energy, posterior)
     key_start, *keys = jax.random.split(rng_key, num_levels + 2)
     particles = _at_the_top(key_start, way, num_chains)
@@ -241,28 +281,35 @@ def _descend(
     way = bridge(energy, posterior)
     key_start, key_levels = jax.random.split(rng_key)
     particles = _at_the_top(key_start, way, num_particles)
-    follow = _weighed if _is_exact(energy) else _carried
-    before, u, levels, stride = _moved(way, -1.0), -1.0, [], 0.5
+    follow = _carried if has_levels(energy) and not _is_exact(energy) else _weighed
+    before, u, levels, stride = _moved(way, -1.0), -1.0, [], FIRST_STRIDE
     with progress(100, "annealing", show=progress_bar, unit="%") as bar:
         while u < 2.0:
             ends = _candidates(u, stride)
             left = np.asarray(_effective(follow, before, particles.y, jnp.asarray(ends)))
             chosen = _longest(left, target_ess * num_particles)
             if len(levels) == MAX_LEVELS or not np.isfinite(left[chosen]):
-                raise WalkError(
-                    f"annealing stopped at sigma = {float(way.sigma):.4g} after {len(levels)} "
-                    "levels: no particle has a finite energy, or steps are too short. Check the "
-                    "likelihood at events of the prior, or pass more particles."
-                )
-            stride, u = max(ends[chosen] - max(u, 0.0), 1e-4), float(ends[chosen])
+                raise _stopped(way, levels)
+            stride = stride if u < 0 else max(ends[chosen] - u, 1e-4)
+            u = float(ends[chosen])
             way = _moved(way, u)
             key_resample, key_move = jax.random.split(jax.random.fold_in(key_levels, len(levels)))
             particles, kept = _resample(follow, before, way, particles, key_resample)
+            if not np.isfinite(kept):
+                raise _stopped(way, levels)
             particles, acceptance = _move(way, particles, key_move, num_moves)
             levels.append(Level(u, float(way.sigma), float(kept), float(acceptance)))
             before = way
             bar.update(int(50 * u) - bar.n)
     return particles, levels
+
+
+def _stopped(way: Bridge, levels: list[Level]) -> WalkError:
+    return WalkError(
+        f"annealing stopped at sigma = {float(way.sigma):.4g} after {len(levels)} levels: no "
+        "particle has a finite energy, or steps are too short. Check the likelihood at events of "
+        "the prior, or pass more particles."
+    )
 
 
 def _candidates(u: float, stride: float) -> np.ndarray:
@@ -281,12 +328,40 @@ def _longest(effective: np.ndarray, wanted: float) -> int:
 
 def _at_the_top(rng_key: PRNGKey, way: Bridge, count: int) -> Particles:
     """Draws of the prior at the highest level: exact, or the end of a walk from noise."""
-    prior, shape = way.prior(), way.posterior.event_shape
+    prior, shape, sound = way.prior(), way.posterior.event_shape, True
     if prior.is_exact:
         y = prior.sample(rng_key, (count,))  # pyright: ignore[reportAttributeAccessIssue]
     else:
-        y = walk_from_noise(rng_key, prior, count, PRIOR_STEPS, event_shape=shape)
-    return Particles(y, jnp.zeros(()), jnp.asarray(FIRST_STEP, y.dtype))
+        key_start, key_walk = jax.random.split(rng_key)
+        start = start_at_noise(key_start, prior, count, event_shape=shape)
+        y = walk_from(key_walk, prior, start, PRIOR_STEPS)
+        known = has_levels(way.family) and getattr(prior, "scale", None) is not None
+        sound = known and not _is_remembered(start, y, float(way.sigma))
+    return Particles(y, jnp.zeros(()), jnp.asarray(FIRST_STEP, y.dtype), jnp.asarray(sound))
+
+
+def _is_remembered(start: Array, y: Array, sigma: float) -> bool:
+    """Whether ends of walks depend on their starts, as they do where modes stand apart.
+
+    By correlations along the eight widest directions of the ends: of independent ones the largest
+    is beyond 4.5 / sqrt(n) once in 20,000 times; another .1 is let pass.
+    """
+    before, after = (np.asarray(z, np.float64).reshape(len(z), -1) for z in (start, y))
+    before, after = before - before.mean(0), after - after.mean(0)
+    directions = np.linalg.svd(after, full_matrices=False)[2][:8].T
+    before, after = before @ directions, after @ directions
+    scale = np.sqrt((before**2).sum(0) * (after**2).sum(0))
+    found = np.abs((before * after).sum(0) / np.where(scale > 0, scale, 1.0)).max()
+    if found > 0.1 + 4.5 / np.sqrt(len(y)):
+        warnings.warn(
+            f"walks on the prior at its highest noise level, {sigma:.4g}, remember where they "
+            f"started (correlation {found:.2f}): its modes stand apart there, and their weights "
+            "are arbitrary. Train with a sigma_range that reaches the spread of the data.",
+            ApproximationWarning,
+            stacklevel=5,
+        )
+        return True
+    return False
 
 
 @jax.jit
@@ -297,7 +372,7 @@ def _energies(way: Bridge, y: Array) -> Float[Array, " n"]:
 def _weighed(before: Bridge, y: Array) -> Follow:
     """Particles stay where they are; weights are ratios of the targets."""
     old = jax.vmap(before)(y)
-    return lambda after, substeps: (y, _or_nothing(old - jax.vmap(after)(y)))
+    return lambda after, simple: (y, _or_nothing(old - jax.vmap(after)(y)))
 
 
 def _carried(before: Bridge, y: Array) -> Follow:
@@ -305,22 +380,24 @@ def _carried(before: Bridge, y: Array) -> Follow:
     old = jax.vmap(before.data_energy)(y)
     start = jax.vmap(partial(bayes_estimator, before.prior()))(y)
 
-    def to(after: Bridge, substeps: int) -> tuple[Array, Array]:
-        if substeps:
-            moved = jax.vmap(partial(_flow, before, after, substeps))(y)
-        else:
+    def to(after: Bridge, simple: bool) -> tuple[Array, Array]:
+        if simple:
             moved = start + after.sigma / before.sigma * (y - start)
+        else:
+            moved = jax.vmap(partial(_flow, before, after))(y)
         return moved, _or_nothing(old - jax.vmap(after.data_energy)(moved))
 
     return to
 
 
-def _flow(before: Bridge, after: Bridge, substeps: int, y: Event) -> Event:
+def _flow(before: Bridge, after: Bridge, y: Event) -> Event:
     r"""Along :math:`dy / d\log\sigma = y - \hat x`, exact where the estimate is constant.
 
     Heun's rule: with the mean of the estimates at both ends of a step.
     """
-    ratio = (after.sigma / before.sigma) ** (1 / substeps)
+    fall = jnp.log(after.sigma / before.sigma)
+    steps = jnp.ceil(-fall / LONGEST_FLOW - 1e-3).astype(int)
+    ratio = jnp.exp(fall / jnp.maximum(steps, 1))
 
     def step(i: Array, y: Event) -> Event:
         here, there = (before.at_level(before.sigma * ratio**j) for j in (i, i + 1))
@@ -329,7 +406,7 @@ def _flow(before: Bridge, after: Bridge, substeps: int, y: Event) -> Event:
         middle = (start + end) / 2
         return middle + ratio * (y - middle)
 
-    return jax.lax.fori_loop(0, substeps, step, y)
+    return jax.lax.fori_loop(0, steps, step, y)
 
 
 def _or_nothing(log_weights: Array) -> Array:
@@ -344,7 +421,7 @@ def _effective(
     to = follow(before, y)
 
     def at(u: Scalar) -> Scalar:
-        return ess(to(dataclasses.replace(before, u=u), 0)[1])  # pyright: ignore
+        return ess(to(dataclasses.replace(before, u=u), True)[1])  # pyright: ignore
 
     return jax.lax.map(at, ends.astype(y.dtype))
 
@@ -358,11 +435,16 @@ def _resample(
     rng_key: PRNGKey,
 ) -> tuple[Particles, Scalar]:
     """Particles at the next position, all of one weight, and how many were effective."""
-    y, log_weights = follow(before, particles.y)(after, SUBSTEPS)
+    y, log_weights = follow(before, particles.y)(after, False)
     weights = jax.nn.softmax(log_weights)
     index = systematic(rng_key, weights, len(weights))
     gain = jax.nn.logsumexp(log_weights) - jnp.log(len(weights))
-    return Particles(y[index], particles.log_evidence + gain, particles.step), ess(log_weights)  # pyright: ignore
+    found = particles._replace(
+        y=y[index],
+        log_evidence=particles.log_evidence + gain,
+        sound=particles.sound & jnp.isfinite(log_weights).all(),
+    )
+    return found, ess(log_weights)  # pyright: ignore[reportReturnType]
 
 
 @partial(jax.jit, static_argnames="num_moves")
@@ -395,9 +477,8 @@ def _fewest_particles(energy: Any, posterior: PosteriorEnergy) -> int:
     """That know the weights of modes; 0 where chains of a start are not weighed."""
     if _is_exact(energy):
         return PARTICLES["exact"]
-    shape = posterior.event_shape
-    small = shape is not None and math.prod(shape) <= WEIGHED_SIZE
-    return PARTICLES["learned"] if small and has_levels(energy) else 0
+    weighed = has_levels(energy) and math.prod(posterior.event_shape or ()) <= WEIGHED_SIZE
+    return PARTICLES["learned"] if weighed else 0
 
 
 def _is_exact(energy: SmoothedEnergy | NoiseConditionalEnergy) -> bool:

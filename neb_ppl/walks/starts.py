@@ -14,7 +14,7 @@ from neb_ppl.types import Array, ArrayLike, PRNGKey
 from neb_ppl.walks.base import walk_on
 from neb_ppl.walks.langevin import KineticLangevin
 
-__all__ = ["start_at_data", "start_at_noise", "walk_from_noise"]
+__all__ = ["start_at_data", "start_at_noise", "walk_from", "walk_from_noise"]
 
 
 def start_at_data(rng_key: PRNGKey, model: SmoothedScore, x: ArrayLike, num_chains: int) -> Array:
@@ -97,9 +97,17 @@ def walk_from_noise(
     """
     key_start, key_walk = jax.random.split(rng_key)
     start = start_at_noise(key_start, model, num_chains, event_shape=event_shape)
+    return walk_from(key_walk, model, start, num_steps)
+
+
+@jax.jit
+def walk_from(
+    rng_key: PRNGKey, model: SmoothedScore, start: Array, num_steps: int | Array
+) -> Array:
+    """Ends of independent walks from positions ``(chains, *event)``, as in `walk_from_noise`."""
     start = start.astype(jnp.result_type(float))
     algorithm = KineticLangevin().resolve(model.sigma, 1).algorithm(model)
-    keys = jax.random.split(key_walk, num_chains)
+    keys = jax.random.split(rng_key, len(start))
     return jax.vmap(lambda key, y: walk_on(algorithm, key, y, num_steps))(keys, start)
 
 
