@@ -172,8 +172,9 @@ def smc(
     check_share("target_ess", target_ess)
     posterior = posterior_energy(energy, observation, closure, sigma=sigma)
     key_way, key_jump = jax.random.split(rng_key)
+    follow = _carried if has_levels(energy) and not _is_exact(energy) else _weighed
     particles, levels = _descend(
-        key_way, energy, posterior, num_particles, num_moves, target_ess, progress_bar
+        key_way, energy, posterior, num_particles, num_moves, target_ess, follow, progress_bar
     )
     keys = jax.random.split(key_jump, num_particles)
     x = draw_many(posterior, keys, particles.y).x
@@ -198,9 +199,12 @@ def annealed_start(
 
     A walk that starts at its own noise level can stay in the mode it falls into. Chains come down
     from much noise instead, along `Bridge`: by `smc` with at least 256 particles (64 with learned
-    priors), so that modes get their weights. With learned priors of more than 128 dimensions, where
-    so many would be dear, or of one level, where there is no flow, chains are neither weighed nor
-    resampled: modes keep the weights that they had where they parted, whatever the data say then.
+    priors), so that modes get their weights. The flow carries those of exact priors, too: it takes
+    half the levels, and the error of its steps does not matter at a start.
+
+    With learned priors of more than 128 dimensions, where so many would be dear, or of one level,
+    where there is no flow, chains are neither weighed nor resampled: modes keep the weights that
+    they had where they parted, whatever the data say then.
     Particles of `smc` (``.y``) are start positions, too.
 
     Parameters
@@ -239,7 +243,8 @@ def annealed_start(
         )
     if least:
         count = max(num_chains, least)
-        particles, _ = _descend(rng_key, energy, posterior, count, 3, 0.6, progress_bar)
+        follow = _carried if has_levels(energy) else _weighed
+        particles, _ = _descend(rng_key, energy, posterior, count, 3, 0.6, follow, progress_bar)
         return particles.y[np.linspace(0, count - 1, num_chains).round().astype(int)]
     return _come_down(
         rng_key, energy, posterior, num_chains, num_levels or 10, steps_per_level or 10,
@@ -275,13 +280,13 @@ def _descend(
     num_particles: int,
     num_moves: int,
     target_ess: float,
+    follow: Callable[[Bridge, Array], Follow],
     progress_bar: bool,
 ) -> tuple[Particles, list[Level]]:
     """Weigh, resample, move, until the posterior is reached."""
     way = bridge(energy, posterior)
     key_start, key_levels = jax.random.split(rng_key)
     particles = _at_the_top(key_start, way, num_particles)
-    follow = _carried if has_levels(energy) and not _is_exact(energy) else _weighed
     before, u, levels, stride = _moved(way, -1.0), -1.0, [], FIRST_STRIDE
     with progress(100, "annealing", show=progress_bar, unit="%") as bar:
         while u < 2.0:
