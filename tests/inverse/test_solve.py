@@ -335,9 +335,9 @@ def test_particles_that_the_flow_carries_know_what_energies_forgot(monkeypatch):
 def test_learned_energies_tell_weights_and_evidence(monkeypatch):
     """A trained network, modes four to one before the data and about even after them.
 
-    Of three other trainings shares were off by .003 to .017 and log evidence by .008 to .03
-    (`benchmarks/evidence.py`); its energies were off by .4 to 2.4 from mode to mode at sigma = .2,
-    and ratios of them tell a log evidence that is 6 off.
+    Of three other trainings shares were off by .010 to .023 and log evidence by .010 to .018
+    (`benchmarks/evidence.py`): bounds are three and five times the worst. Energies were off by .4
+    to 2.4 from mode to mode at sigma = .2, and ratios of them tell a log evidence that is 6 off.
     """
     true = neb.gaussian_mixture([0.8, 0.2], [[-3.0, 0.0], [3.0, 0.0]], [0.09, 0.09], 0.2)
     x = np.asarray(true.sample_clean(jax.random.key(0), (20_000,)))
