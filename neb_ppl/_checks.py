@@ -16,6 +16,7 @@ __all__ = [
     "as_finite",
     "as_floats",
     "as_numbers",
+    "as_sample_shape",
     "check_counts",
     "check_key",
     "check_positive",
@@ -81,6 +82,11 @@ def check_shape(event_shape: int | tuple[int, ...]) -> tuple[int, ...]:
     if not all(isinstance(size, int | np.integer) and size > 0 for size in shape):
         raise EventShapeError(f"event_shape must be positive sizes; got {event_shape!r}.")
     return tuple(int(size) for size in shape)
+
+
+def as_sample_shape(shape: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of a sample; a number is that of a row of draws."""
+    return tuple(shape) if isinstance(shape, Iterable) else (shape,)
 
 
 def as_floats(name: str, numbers: Any, dtype: Any = None) -> Array:

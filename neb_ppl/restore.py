@@ -15,7 +15,7 @@ from neb_ppl.checkpoints import LearnedEnergy
 from neb_ppl.data import check_data
 from neb_ppl.diagnostics import Diagnosis
 from neb_ppl.energies.scale import warn_of_units
-from neb_ppl.errors import EventShapeError, InvalidArgumentError
+from neb_ppl.errors import EventShapeError, InvalidArgumentError, NonFiniteDataError
 from neb_ppl.inverse import (
     LinearOperator,
     PosteriorResult,
@@ -42,7 +42,6 @@ __all__ = [
 REACH = 4.0
 SHOWN = 10
 SHOWN_DRAWS = 3
-HIDDEN = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,6 +209,8 @@ def blur_kernel(width: float, event_shape: tuple[int, ...]) -> np.ndarray:
 def restored_picture(source: np.ndarray, restored: Restored, settings: RestoreSettings) -> "Figure":
     """Rows of what was seen, means, standard deviations and draws of the first ten events.
 
+    Hidden pixels are in sand.
+
     Parameters
     ----------
     source : array, shape ``(n, h, w)``
@@ -226,13 +227,13 @@ def restored_picture(source: np.ndarray, restored: Restored, settings: RestoreSe
     limits = np.quantile(draws, [0.002, 0.998])
     widest = restored.sd[:SHOWN].max()
     rows = {
-        "seen": np.nan_to_num(_gray(seen, [np.nanmin(seen), np.nanmax(seen)]), nan=HIDDEN),
+        "seen": _gray(seen, [np.nanmin(seen), np.nanmax(seen)]),
         "mean": _gray(restored.mean[:SHOWN], limits),
         "sd": _gray(restored.sd[:SHOWN], [0, widest]),
     }
     for number in range(SHOWN_DRAWS):
         rows[f"draw {number + 1}"] = _gray(draws[:, number], limits)
-    return plots.image_rows(rows, f"sd from 0 to {widest:.2g}")
+    return plots.image_rows(rows, f"row of sd: from 0 to {widest:.2g}")
 
 
 def check_images(event_shape: tuple[int, ...]) -> None:
@@ -294,7 +295,12 @@ def _check_source(
     keep = np.ones(shape, bool) if settings.keep is None else settings.keep.astype(bool)
     if source.shape[1:] == shape:
         source = np.where(keep, source, np.zeros((), source.dtype))
-    observed = np.asarray(check_data(source, shape, name="source", scale=scale))
+    try:
+        observed = np.asarray(check_data(source, shape, name="source", scale=scale))
+    except NonFiniteDataError as error:
+        raise NonFiniteDataError(
+            f"{error} Where numbers were hidden, give a mask that is False there."
+        ) from error
     warn_of_units(energy, observed[:, keep], name="source", noise=settings.noise_scale)
     return observed
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from neb_ppl._checks import as_sample_shape
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import SmoothedEnergy, check_event, check_sigma
 from neb_ppl.errors import EventShapeError, InvalidArgumentError, NonFiniteDataError
@@ -52,14 +53,15 @@ class KernelDensityEnergy(SmoothedEnergy):
             self.event_shape,
         )
 
-    def sample(self, rng_key: PRNGKey, shape: tuple[int, ...] = ()) -> Array:
+    def sample(self, rng_key: PRNGKey, shape: int | tuple[int, ...] = ()) -> Array:
         """Exact independent draws of Y, shape ``(*shape, *event)``."""
         key_x, key_noise = jax.random.split(rng_key)
         x = self.sample_clean(key_x, shape)
         return x + self.sigma * jax.random.normal(key_noise, x.shape, x.dtype)
 
-    def sample_clean(self, rng_key: PRNGKey, shape: tuple[int, ...] = ()) -> Array:
+    def sample_clean(self, rng_key: PRNGKey, shape: int | tuple[int, ...] = ()) -> Array:
         """Data points drawn with replacement, shape ``(*shape, *event)``."""
+        shape = as_sample_shape(shape)
         index = jax.random.categorical(rng_key, jnp.ravel(self.log_weights), shape=shape)
         chunk_size = self.chunks.shape[1]
         x = self.chunks[index // chunk_size, index % chunk_size] + self.centre

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from neb_ppl._checks import as_sample_shape
 from neb_ppl._precise import matmul
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import SmoothedEnergy, check_event, check_sigma
@@ -76,11 +77,11 @@ class GaussianMixtureEnergy(SmoothedEnergy):
         )
         return between + within
 
-    def sample(self, rng_key: PRNGKey, shape: tuple[int, ...] = ()) -> Array:
+    def sample(self, rng_key: PRNGKey, shape: int | tuple[int, ...] = ()) -> Array:
         """Exact independent draws of Y, shape ``(*shape, *event)``."""
         return self._draw(rng_key, shape, self.eigenvalues + self.sigma**2)
 
-    def sample_clean(self, rng_key: PRNGKey, shape: tuple[int, ...] = ()) -> Array:
+    def sample_clean(self, rng_key: PRNGKey, shape: int | tuple[int, ...] = ()) -> Array:
         """Exact independent draws of X, shape ``(*shape, *event)``."""
         return self._draw(rng_key, shape, self.eigenvalues)
 
@@ -128,7 +129,8 @@ class GaussianMixtureEnergy(SmoothedEnergy):
         )
         return jax.nn.softmax(log_joint), means
 
-    def _draw(self, rng_key: PRNGKey, shape: tuple[int, ...], variances: Array) -> Array:
+    def _draw(self, rng_key: PRNGKey, shape: int | tuple[int, ...], variances: Array) -> Array:
+        shape = as_sample_shape(shape)
         key_component, key_noise = jax.random.split(rng_key)
         k = jax.random.categorical(key_component, self.log_weights, shape=shape)
         noise = jax.random.normal(key_noise, (*shape, self.means.shape[1]), self.means.dtype)

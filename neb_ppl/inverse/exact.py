@@ -53,7 +53,10 @@ def exact_posterior(prior: GaussianMixtureEnergy, observation: Observation) -> E
         Another prior or observation.
     """
     if not isinstance(prior, GaussianMixtureEnergy):
-        raise InvalidArgumentError(f"prior must be a Gaussian mixture; got {type(prior).__name__}.")
+        raise InvalidArgumentError(
+            f"prior must be a Gaussian mixture; got {type(prior).__name__}. The order is "
+            "exact_posterior(prior, observation)."
+        )
     if not (isinstance(observation, GaussianObservation) and observation.is_linear):
         raise InvalidArgumentError(
             f"observation must be linear with Gaussian noise; got {observation!r}."

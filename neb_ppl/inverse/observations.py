@@ -434,7 +434,7 @@ def _data(operator: Any, o: Any) -> Array:
     if not isinstance(o, Tracer) and not np.isfinite(o).all():
         raise NonFiniteDataError(
             f"value holds {int((~np.isfinite(o)).sum())} numbers that are not finite. Leave them "
-            "out with neb_ppl.inverse.mask."
+            "out: with neb_ppl.inverse.mask, or of a matrix by dropping its rows."
         )
     return o
 
@@ -459,5 +459,7 @@ def _positive(number: Any, name: str, dtype: Any) -> Array:
         raise InvalidArgumentError(f"{name} must be a positive number; got {number!r}.")
     array = as_floats(name, number, dtype)
     if not isinstance(array, Tracer) and not (np.isfinite(array).all() and np.all(array > 0)):
-        raise InvalidArgumentError(f"{name} must be positive and finite; got {number}.")
+        square = array.ndim == 2 and array.shape[0] == array.shape[1]
+        hint = " A covariance is given as noise_covariance=." if square else ""
+        raise InvalidArgumentError(f"{name} must be positive and finite; got {number}.{hint}")
     return array

@@ -233,8 +233,10 @@ def _check_fit(prior: SmoothedEnergy, observation: Observation) -> None:
     operator = observation.operator
     if isinstance(operator, LinearOperator):
         if shape is not None and operator.in_shape != shape:
+            turned = " Is the matrix transposed?" if operator.out_shape == shape else ""
             raise EventShapeError(
                 f"operator takes events {operator.in_shape}; the energy is of events {shape}."
+                f"{turned}"
             )
         return
     if shape is None:
@@ -313,7 +315,7 @@ def _choose(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> s
             return closure
     known = has_levels(prior) and bound > 0
     wanted = f"sigma={SHARE_OF_BOUND * float(bound):.3g}, which this energy is known at"
-    way = wanted if known else "an energy of a smaller sigma, or neb_ppl.noise_conditional"
+    way = wanted if known else "a smaller sigma (left out, it is chosen where levels are known)"
     limit = f"exact only for sigma below {float(bound):.4g}" if bound > 0 else "never exact here"
     warnings.warn(
         f"closure {closure!r} is an approximation: the split is {limit}, and sigma is "

@@ -241,7 +241,11 @@ class PosteriorResult:
             lines.append("interrupted: fewer draws than asked for")
         further = f".extend(rng_key, {self.walk.num_samples}) goes on from here"
         if ratio.max() > APART:
-            lines.append(f"PROBLEM: the chains disagree. Do not trust these draws yet: {further}")
+            lines.append(
+                f"PROBLEM: the chains disagree. Do not trust these draws yet: {further}. If that "
+                "does not mend it, the posterior has modes apart: neb_ppl.inverse.smc knows their "
+                "weights"
+            )
         elif ratio.max() > SHORT:
             lines.append(
                 f"note     chains are short for how they mix; together they are worth "

@@ -313,7 +313,7 @@ def _stopped(way: Bridge, levels: list[Level]) -> WalkError:
     return WalkError(
         f"annealing stopped at sigma = {float(way.sigma):.4g} after {len(levels)} levels: no "
         "particle has a finite energy, or steps are too short. Check the likelihood at events of "
-        "the prior, or pass more particles."
+        "the prior, and that the data are in its units, or pass more particles."
     )
 
 

@@ -16,6 +16,8 @@ LIKE = 1.6
 def image_rows(rows: Mapping[str, ArrayLike], caption: str = "") -> Figure:
     """Rows of images. Gray levels are the first row's, or a row's own where its range is another.
 
+    NaN is shown in sand.
+
     Parameters
     ----------
     rows : dict of arrays, each of shape (n, height, width)
@@ -28,7 +30,7 @@ def image_rows(rows: Mapping[str, ArrayLike], caption: str = "") -> Figure:
     first = None
     for line, (name, images) in zip(axes, rows.items(), strict=True):
         images = np.asarray(images)
-        limits = (float(images.min()), float(images.max()))
+        limits = (float(np.nanmin(images)), float(np.nanmax(images)))
         first = limits if first is None else first
         alike = limits[1] - limits[0] < LIKE * (first[1] - first[0])
         for axis, image in zip(line, images, strict=True):

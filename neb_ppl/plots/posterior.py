@@ -7,13 +7,12 @@ from matplotlib.figure import Figure
 from neb_ppl._checks import as_numbers
 from neb_ppl.errors import EventShapeError, InvalidArgumentError
 from neb_ppl.inverse import PosteriorResult
-from neb_ppl.plots._style import restrain
+from neb_ppl.plots._style import SAND, restrain
 from neb_ppl.types import ArrayLike
 
 __all__ = ["posterior_maps"]
 
 MAX_Z = 3.0
-SAND = "#f3e3b3"
 
 
 def posterior_maps(
@@ -95,7 +94,7 @@ def posterior_maps(
 def _grid(columns: list) -> Figure:
     """Columns of images, a title above each and a colour bar below."""
     count = len(columns[0][1])
-    figure = Figure(figsize=(1.75 * len(columns), 1.6 * count + 0.8), layout="constrained")
+    figure = Figure(figsize=(1.75 * len(columns), 1.6 * count + 1.1), layout="constrained")
     axes = figure.subplots(count, len(columns), squeeze=False)
     for line, (title, images, cmap, norm) in zip(axes.T, columns, strict=True):
         line[0].set_title(title.replace(", ", "\n"), fontsize=9)

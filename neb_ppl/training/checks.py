@@ -11,6 +11,7 @@ from neb_ppl.errors import DataRangeWarning, InvalidArgumentError
 __all__ = ["check_arguments", "check_scale", "check_trainable"]
 
 SMALL_SIGMA = 0.005
+LARGE_SIGMA = 5.0
 
 
 def check_trainable(rng_key: Any, model: Any) -> None:
@@ -27,7 +28,8 @@ def check_trainable(rng_key: Any, model: Any) -> None:
 def check_scale(model: Any, events: np.ndarray) -> None:
     """Refuse data whose offset leaves no digits for the noise; warn of noise that hardly shows."""
     sigma = getattr(model, "sigma", None)
-    sigma = float(model.sigma_range[0] if sigma is None else sigma)
+    low, high = (sigma, sigma) if sigma is not None else model.sigma_range
+    sigma, high = float(low), float(high)
     largest, deviation = float(np.abs(events).max()), float(events.std(dtype=np.float64))
     step = float(np.spacing(np.asarray(largest, events.dtype)))
     if step > 0.1 * sigma:
@@ -36,11 +38,20 @@ def check_scale(model: Any, events: np.ndarray) -> None:
             f"too coarse for sigma={sigma:.3g}. Subtract a centre in float64 first, such as "
             "x - x.mean(axis=0), or rescale x and sigma."
         )
-    if 0 < sigma < SMALL_SIGMA * deviation:
+    if 0 < high < SMALL_SIGMA * deviation:
         warnings.warn(
-            f"sigma={sigma:.3g} is {sigma / deviation:.2%} of the data's standard deviation "
-            f"{deviation:.3g}: the noise hardly joins one event to the next, and walks will not "
-            "mix. sigma is in data units: see neb_ppl.suggest_sigma.",
+            f"{'sigma' if high == sigma else 'the highest sigma'}={high:.3g} is "
+            f"{high / deviation:.2%} of the data's standard deviation {deviation:.3g}: the noise "
+            "hardly joins one event to the next, and walks will not mix. sigma is in data units: "
+            "see neb_ppl.suggest_sigma.",
+            DataRangeWarning,
+            stacklevel=3,
+        )
+    if high > sigma > LARGE_SIGMA * deviation > 0:
+        warnings.warn(
+            f"the lowest sigma={sigma:.3g} is {sigma / deviation:.3g} times the data's standard "
+            f"deviation {deviation:.3g}: nothing of them is left at any level. Are sigma_range and "
+            "x in the same units?",
             DataRangeWarning,
             stacklevel=3,
         )

@@ -16,12 +16,14 @@ from neb_ppl.errors import (
     DataRangeWarning,
     EventShapeError,
     InvalidArgumentError,
+    NebPPLError,
     NotAnEnergyError,
 )
 from neb_ppl.inverse import (
     bernoulli,
     blur,
     downsample,
+    exact_posterior,
     from_matrix,
     gaussian,
     identity,
@@ -384,3 +386,39 @@ def test_refused(build, error, words):
     with pytest.raises(error) as caught:
         build()
     assert words in str(caught.value)
+
+
+def test_samples_take_a_number_or_a_shape():
+    for prior in (
+        neb.gaussian_mixture([1.0], [[0.0, 1.0]], [0.1], 0.3),
+        neb.kernel_density(np.eye(2), 0.3),
+    ):
+        for draw in (prior.sample, prior.sample_clean):
+            assert draw(jax.random.key(0), 5).shape == (5, 2)
+            np.testing.assert_array_equal(draw(jax.random.key(0), 5), draw(jax.random.key(0), (5,)))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: gaussian(identity((2,)), [1.0, 2.0], np.eye(2) / 4), "noise_covariance="),
+        (lambda: gaussian(from_matrix(np.eye(2)), [np.nan, 1.0], 0.1), "dropping its rows"),
+        (
+            lambda: posterior_energy(
+                neb.gaussian_mixture([1.0], [[0.0, 1.0]], [0.1], 0.3),
+                gaussian(from_matrix(np.ones((2, 4))), [1.0, 2.0], 0.1),
+            ),
+            "transposed",
+        ),
+        (
+            lambda: exact_posterior(
+                gaussian(identity((2,)), [1.0, 2.0], 0.1),  # pyright: ignore[reportArgumentType]
+                neb.gaussian_mixture([1.0], [[0.0, 1.0]], [0.1], 0.3),  # pyright: ignore
+            ),
+            "The order is",
+        ),
+    ],
+)
+def test_errors_say_what_was_probably_meant(call, words):
+    with pytest.raises(NebPPLError, match=words):
+        call()

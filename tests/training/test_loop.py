@@ -1,11 +1,15 @@
 """fit: learns, continues exactly, stops when told, and says what went wrong."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import neb_ppl as neb
+from neb_ppl.errors import DataRangeWarning
+from neb_ppl.training.checks import check_scale
 from neb_ppl.training.loop import _train_chunk, batch_indices
 from neb_ppl.training.state import copy
 
@@ -155,3 +159,17 @@ def test_bad_data(untrained, moons):
         quick(untrained, np.zeros((5, 2), np.uint8))
     with pytest.raises(neb.errors.InvalidArgumentError):
         quick(untrained, np.zeros((0, 2), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("spread", "words"), [(1e-3, "lowest sigma=0.05 is 50"), (1.0, None), (1e4, "highest sigma=8")]
+)
+def test_levels_in_other_units_than_the_data_are_told(spread, words):
+    """Above all that the data are, or below it; a low end that hardly joins events is no fault."""
+    energy = neb.noise_conditional(jax.random.key(0), (2,), (0.05, 8.0))
+    x = np.random.default_rng(0).normal(size=(500, 2), scale=spread).astype(np.float32)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_scale(energy, x / x.std() * np.float32(spread))
+    assert [w.category for w in caught] == ([] if words is None else [DataRangeWarning])
+    assert words is None or words in str(caught[0].message)
