@@ -56,6 +56,7 @@ def row(name: str, energy, observation, exact, sigma: float | None = None) -> di
         **shares,
         "log evidence": float(evidence.mean()),
         "sd of a run": float(evidence.std(ddof=1)),
+        "told": float(np.mean([run.standard_error for run in runs])),
         "exact": float(exact.log_evidence),
         "levels": len(runs[0].levels),
         "seconds a run, with compiling": round(seconds / RUNS, 1),
