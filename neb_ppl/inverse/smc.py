@@ -1,49 +1,44 @@
-"""Particles from the prior at much noise to a posterior at little: weights of modes, evidence."""
+"""From the prior at much noise down to a posterior at little: weights of modes, evidence."""
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from blackjax.smc.ess import ess
-from blackjax.smc.resampling import systematic
 
 from neb_ppl._checks import check_counts, check_key, check_share, check_untraced
 from neb_ppl.energies import NoiseConditionalEnergy
 from neb_ppl.energies.base import SmoothedEnergy
-from neb_ppl.errors import ApproximationWarning, InvalidArgumentError, WalkError
-from neb_ppl.estimators import bayes_estimator
+from neb_ppl.errors import InvalidArgumentError, WalkError
 from neb_ppl.inverse.bridge import Bridge, bridge, has_levels
 from neb_ppl.inverse.observations import Observation
 from neb_ppl.inverse.pairs import PosteriorEnergy
+from neb_ppl.inverse.particles import (
+    Follow,
+    Particles,
+    at_the_top,
+    carried,
+    effective,
+    move,
+    resample,
+    standard_error,
+    weighed,
+)
 from neb_ppl.inverse.posterior import posterior_energy
 from neb_ppl.inverse.result import draw_many
 from neb_ppl.progress import progress
-from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
-from neb_ppl.walks import HMC
-from neb_ppl.walks.starts import start_at_noise, walk_from
+from neb_ppl.types import Array, Float, PRNGKey
 
 __all__ = ["Level", "SMCResult", "annealed_start", "smc"]
 
-LEAPFROGS = 8
 CANDIDATES = 16
 FIRST_STRIDE = 0.5
-LONGEST_FLOW = 0.15  # one Heun step, in log sigma
-TARGET_ACCEPTANCE = 0.8
-FIRST_STEP = 0.3
-PRIOR_STEPS = 200
 MAX_LEVELS = 300
 PARTICLES = {"exact": 256, "learned": 64}  # at least; 64 know a share of one half to .06
 WEIGHED_SIZE = 128  # dimensions; 64 particles of a U-Net take minutes
-
-
-# To a later position, in one simple step or in steps of Heun's rule: particles, log weights.
-Follow = Callable[[Bridge, bool], tuple[Array, Array]]
 
 
 class Level(NamedTuple):
@@ -103,20 +98,6 @@ class SMCResult:
             f"{len(self.y)} particles, {len(self.levels)} levels, smallest ESS {worst:.0f}, "
             f"log evidence {known}"
         )
-
-
-class Particles(NamedTuple):
-    """Where the particles are, and what the way cost so far.
-
-    They are `sound` while they began as draws of the prior and no place was impossible. `ancestor`
-    is each one's place among the first.
-    """
-
-    y: Array
-    ancestor: Array
-    log_evidence: Scalar
-    step: Scalar
-    sound: Array
 
 
 def smc(
@@ -180,7 +161,7 @@ def smc(
     check_share("target_ess", target_ess)
     posterior = posterior_energy(energy, observation, closure, sigma=sigma)
     key_way, key_jump = jax.random.split(rng_key)
-    follow = _carried if has_levels(energy) and not _is_exact(energy) else _weighed
+    follow = carried if has_levels(energy) and not _is_exact(energy) else weighed
     particles, levels = _descend(
         key_way, energy, posterior, num_particles, num_moves, target_ess, follow, progress_bar
     )
@@ -190,17 +171,8 @@ def smc(
     if posterior.is_normalised and has_levels(energy) and particles.sound:
         early = _energies(_moved(bridge(energy, posterior), 1.0), particles.y)
         known = float(particles.log_evidence) if np.isfinite(early).all() else None
-    error = _standard_error(np.asarray(particles.ancestor))
+    error = standard_error(np.asarray(particles.ancestor))
     return SMCResult(posterior, np.asarray(particles.y), np.asarray(x), known, error, levels)
-
-
-def _standard_error(ancestor: np.ndarray) -> float:
-    r"""Of a log evidence: :math:`\sqrt{\sum_a (n_a - 1)^2} / n` for families of :math:`n_a`.
-
-    Source: Chan and Lai (2013), Lee and Whiteley (2018).
-    """
-    families = np.bincount(ancestor, minlength=len(ancestor))
-    return float(np.sqrt(((families - 1.0) ** 2).sum()) / len(ancestor))
 
 
 def annealed_start(
@@ -261,7 +233,7 @@ def annealed_start(
         )
     if least:
         count = max(num_chains, least)
-        follow = _carried if has_levels(energy) else _weighed
+        follow = carried if has_levels(energy) else weighed
         particles, _ = _descend(rng_key, energy, posterior, count, 3, 0.6, follow, progress_bar)
         return particles.y[np.linspace(0, count - 1, num_chains).round().astype(int)]
     return _come_down(
@@ -282,11 +254,11 @@ def _come_down(
     """Move from level to level, neither weighed nor resampled."""
     way = bridge(energy, posterior)
     key_start, *keys = jax.random.split(rng_key, num_levels + 2)
-    particles = _at_the_top(key_start, way, num_chains)
+    particles = at_the_top(key_start, way, num_chains)
     with progress(num_levels, "annealing", show=progress_bar, unit="level") as bar:
         for key, u in zip(keys, [*np.linspace(0, 1, num_levels), 2.0], strict=True):
             way = _moved(way, u)
-            particles, _ = _move(way, particles, key, steps_per_level)
+            particles, _ = move(way, particles, key, steps_per_level)
             bar.update(1)
     return particles.y
 
@@ -304,12 +276,12 @@ def _descend(
     """Weigh, resample, move, until the posterior is reached."""
     way = bridge(energy, posterior)
     key_start, key_levels = jax.random.split(rng_key)
-    particles = _at_the_top(key_start, way, num_particles)
+    particles = at_the_top(key_start, way, num_particles)
     before, u, levels, stride = _moved(way, -1.0), -1.0, [], FIRST_STRIDE
     with progress(100, "annealing", show=progress_bar, unit="%") as bar:
         while u < 2.0:
             ends = _candidates(u, stride)
-            left = np.asarray(_effective(follow, before, particles.y, jnp.asarray(ends)))
+            left = np.asarray(effective(follow, before, particles.y, jnp.asarray(ends)))
             chosen = _longest(left, target_ess * num_particles)
             if len(levels) == MAX_LEVELS or not np.isfinite(left[chosen]):
                 raise _stopped(way, levels)
@@ -317,10 +289,10 @@ def _descend(
             u = float(ends[chosen])
             way = _moved(way, u)
             key_resample, key_move = jax.random.split(jax.random.fold_in(key_levels, len(levels)))
-            particles, kept = _resample(follow, before, way, particles, key_resample)
+            particles, kept = resample(follow, before, way, particles, key_resample)
             if not np.isfinite(kept):
                 raise _stopped(way, levels)
-            particles, acceptance = _move(way, particles, key_move, num_moves)
+            particles, acceptance = move(way, particles, key_move, num_moves)
             levels.append(Level(u, float(way.sigma), float(kept), float(acceptance)))
             before = way
             bar.update(int(50 * u) - bar.n)
@@ -343,155 +315,15 @@ def _candidates(u: float, stride: float) -> np.ndarray:
     return np.minimum(u + stride * np.geomspace(1 / 16, 4, CANDIDATES), end)
 
 
-def _longest(effective: np.ndarray, wanted: float) -> int:
+def _longest(left: np.ndarray, wanted: float) -> int:
     """The farthest position that leaves enough particles; the nearest where none does."""
-    enough = np.flatnonzero(effective >= wanted)
+    enough = np.flatnonzero(left >= wanted)
     return int(enough[-1]) if len(enough) else 0
-
-
-def _at_the_top(rng_key: PRNGKey, way: Bridge, count: int) -> Particles:
-    """Draws of the prior at the highest level: exact, or the end of a walk from noise."""
-    prior, shape, sound = way.prior(), way.posterior.event_shape, True
-    if prior.is_exact:
-        y = prior.sample(rng_key, (count,))  # pyright: ignore[reportAttributeAccessIssue]
-    else:
-        key_start, key_walk = jax.random.split(rng_key)
-        start = start_at_noise(key_start, prior, count, event_shape=shape)
-        y = walk_from(key_walk, prior, start, PRIOR_STEPS)
-        known = has_levels(way.family) and getattr(prior, "scale", None) is not None
-        sound = known and not _is_remembered(start, y, float(way.sigma))
-    step = jnp.asarray(FIRST_STEP, y.dtype)
-    return Particles(y, jnp.arange(count), jnp.zeros(()), step, jnp.asarray(sound))
-
-
-def _is_remembered(start: Array, y: Array, sigma: float) -> bool:
-    """Whether ends of walks depend on their starts, as they do where modes stand apart.
-
-    By correlations along the eight widest directions of the ends: of independent ones the largest
-    is beyond 4.5 / sqrt(n) once in 20,000 times; another .1 is let pass.
-    """
-    before, after = (np.asarray(z, np.float64).reshape(len(z), -1) for z in (start, y))
-    before, after = before - before.mean(0), after - after.mean(0)
-    directions = np.linalg.svd(after, full_matrices=False)[2][:8].T
-    before, after = before @ directions, after @ directions
-    scale = np.sqrt((before**2).sum(0) * (after**2).sum(0))
-    found = np.abs((before * after).sum(0) / np.where(scale > 0, scale, 1.0)).max()
-    if found > 0.1 + 4.5 / np.sqrt(len(y)):
-        warnings.warn(
-            f"walks on the prior at its highest noise level, {sigma:.4g}, remember where they "
-            f"started (correlation {found:.2f}): its modes stand apart there, and their weights "
-            "are arbitrary. Train with a sigma_range that reaches the spread of the data.",
-            ApproximationWarning,
-            stacklevel=5,
-        )
-        return True
-    return False
 
 
 @jax.jit
 def _energies(way: Bridge, y: Array) -> Float[Array, " n"]:
     return jax.vmap(way)(y)
-
-
-def _weighed(before: Bridge, y: Array) -> Follow:
-    """Particles stay where they are; weights are ratios of the targets."""
-    old = jax.vmap(before)(y)
-    return lambda after, simple: (y, _or_nothing(old - jax.vmap(after)(y)))
-
-
-def _carried(before: Bridge, y: Array) -> Follow:
-    """Particles follow the prior's flow; weights are ratios of the likelihoods."""
-    old = jax.vmap(before.data_energy)(y)
-    start = jax.vmap(partial(bayes_estimator, before.prior()))(y)
-
-    def to(after: Bridge, simple: bool) -> tuple[Array, Array]:
-        if simple:
-            moved = start + after.sigma / before.sigma * (y - start)
-        else:
-            moved = jax.vmap(partial(_flow, before, after))(y)
-        return moved, _or_nothing(old - jax.vmap(after.data_energy)(moved))
-
-    return to
-
-
-def _flow(before: Bridge, after: Bridge, y: Event) -> Event:
-    r"""Along :math:`dy / d\log\sigma = y - \hat x`, exact where the estimate is constant.
-
-    Heun's rule: with the mean of the estimates at both ends of a step.
-    """
-    fall = jnp.log(after.sigma / before.sigma)
-    steps = jnp.ceil(-fall / LONGEST_FLOW - 1e-3).astype(int)
-    ratio = jnp.exp(fall / jnp.maximum(steps, 1))
-
-    def step(i: Array, y: Event) -> Event:
-        here, there = (before.at_level(before.sigma * ratio**j) for j in (i, i + 1))
-        start = bayes_estimator(here, y)
-        end = bayes_estimator(there, start + ratio * (y - start))
-        middle = (start + end) / 2
-        return middle + ratio * (y - middle)
-
-    return jax.lax.fori_loop(0, steps, step, y)
-
-
-def _or_nothing(log_weights: Array) -> Array:
-    return jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)
-
-
-@partial(jax.jit, static_argnums=0)
-def _effective(
-    follow: Callable[[Bridge, Array], Follow], before: Bridge, y: Array, ends: Float[Array, " c"]
-) -> Float[Array, " c"]:
-    """Effective particles at each candidate, where the flow is taken there in one simple step."""
-    to = follow(before, y)
-
-    def at(u: Scalar) -> Scalar:
-        return ess(to(dataclasses.replace(before, u=u), True)[1])  # pyright: ignore
-
-    return jax.lax.map(at, ends.astype(y.dtype))
-
-
-@partial(jax.jit, static_argnums=0)
-def _resample(
-    follow: Callable[[Bridge, Array], Follow],
-    before: Bridge,
-    after: Bridge,
-    particles: Particles,
-    rng_key: PRNGKey,
-) -> tuple[Particles, Scalar]:
-    """Particles at the next position, all of one weight, and how many were effective."""
-    y, log_weights = follow(before, particles.y)(after, False)
-    weights = jax.nn.softmax(log_weights)
-    index = systematic(rng_key, weights, len(weights))
-    gain = jax.nn.logsumexp(log_weights) - jnp.log(len(weights))
-    found = particles._replace(
-        y=y[index],
-        ancestor=particles.ancestor[index],
-        log_evidence=particles.log_evidence + gain,
-        sound=particles.sound & jnp.isfinite(log_weights).all(),
-    )
-    return found, ess(log_weights)  # pyright: ignore[reportReturnType]
-
-
-@partial(jax.jit, static_argnames="num_moves")
-def _move(
-    way: Bridge, particles: Particles, rng_key: PRNGKey, num_moves: int
-) -> tuple[Particles, Scalar]:
-    """HMC steps, their length in units of sigma following the acceptance."""
-
-    def one(i: Array, carry: tuple) -> tuple:
-        y, step, total = carry
-        hmc = HMC(num_integration_steps=LEAPFROGS).with_step_size(step * way.sigma)
-        algorithm = hmc.algorithm(way)
-        keys = jax.random.split(jax.random.fold_in(rng_key, i), len(y))
-        states = jax.vmap(algorithm.init)(y, keys)
-        states, info = jax.vmap(algorithm.step)(keys, states)
-        rate = jnp.mean(jnp.nan_to_num(info.acceptance_rate))  # pyright: ignore
-        step = step * jnp.exp(rate - TARGET_ACCEPTANCE)
-        return states.position, step, total + rate  # pyright: ignore
-
-    carry = (particles.y, particles.step, jnp.zeros((), particles.y.dtype))
-    y, step, total = jax.lax.fori_loop(0, num_moves, one, carry)
-    return particles._replace(y=y, step=step), total / num_moves
 
 
 def _moved(way: Bridge, u: float) -> Bridge:
@@ -502,8 +334,8 @@ def _fewest_particles(energy: Any, posterior: PosteriorEnergy) -> int:
     """That know the weights of modes; 0 where chains of a start are not weighed."""
     if _is_exact(energy):
         return PARTICLES["exact"]
-    weighed = has_levels(energy) and math.prod(posterior.event_shape or ()) <= WEIGHED_SIZE
-    return PARTICLES["learned"] if weighed else 0
+    small = math.prod(posterior.event_shape or ()) <= WEIGHED_SIZE
+    return PARTICLES["learned"] if small and has_levels(energy) else 0
 
 
 def _is_exact(energy: SmoothedEnergy | NoiseConditionalEnergy) -> bool:

@@ -27,12 +27,12 @@ smc = importlib.import_module("neb_ppl.inverse.smc")
 
 def weighed():
     """Particles weighed by ratios of energies, as those of exact priors are."""
-    return mock.patch.object(smc, "_carried", smc._weighed)
+    return mock.patch.object(smc, "carried", smc.weighed)
 
 
 def as_learned():
     """Draws of an exact prior are carried as those of a learned one."""
-    return mock.patch.object(smc, "_weighed", smc._carried)
+    return mock.patch.object(smc, "weighed", smc.carried)
 
 
 def row(name: str, energy, observation, exact, sigma: float | None = None) -> dict:

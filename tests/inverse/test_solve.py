@@ -29,6 +29,7 @@ from neb_ppl.inverse import (
     smc,
     solve,
 )
+from neb_ppl.inverse.particles import _is_remembered
 
 D = 4
 SMC = importlib.import_module("neb_ppl.inverse.smc")
@@ -272,6 +273,17 @@ def test_evidence_beyond_what_the_way_can_pass_is_not_told():
     assert run.log_evidence is None
 
 
+def test_the_memory_of_walks():
+    """Of ends with .6 of their starts, of independent ones, of some or all that are NaN."""
+    start, noise = np.random.default_rng(0).normal(size=(2, 512, 2, 3))
+    with pytest.warns(ApproximationWarning, match=r"correlation 0\.[4-9]"):
+        assert _is_remembered(start, 0.6 * start + 0.8 * noise, 1.0)
+    assert not _is_remembered(start, noise, 1.0)
+    noise[:7, 0, 0] = np.nan
+    assert not _is_remembered(start, noise, 1.0)
+    assert not _is_remembered(start, np.nan * noise, 1.0)
+
+
 @pytest.mark.parametrize("known", [lambda prior: prior, as_learned], ids=["exact", "learned"])
 def test_evidence_where_the_way_widens_is_not_told(known):
     """One count of a variable that is far below 0 three times in ten. Bayes estimators that noise
@@ -329,7 +341,7 @@ def test_particles_that_the_flow_carries_know_what_energies_forgot(monkeypatch):
 
     gap, error = gaps()
     assert (gap < 5 * error).all() and (error < 0.02).all()
-    monkeypatch.setattr(SMC, "_carried", SMC._weighed)
+    monkeypatch.setattr(SMC, "carried", SMC.weighed)
     gap, _ = gaps()
     assert gap[0] > 0.2 and gap[1] > 0.5
 
@@ -359,7 +371,7 @@ def test_learned_energies_tell_weights_and_evidence(monkeypatch):
     found = run()
     assert abs((found.x[:, 0] > 0).mean() - weight) < 0.06
     assert abs(found.log_evidence - exact.log_evidence) < 0.1
-    monkeypatch.setattr(SMC, "_carried", SMC._weighed)
+    monkeypatch.setattr(SMC, "carried", SMC.weighed)
     assert abs(run().log_evidence - exact.log_evidence) > 1
 
 

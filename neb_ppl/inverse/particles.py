@@ -1,0 +1,200 @@
+"""Particles on the way to a posterior: where they begin, are carried, weighed, resampled, moved."""
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from blackjax.smc.ess import ess
+from blackjax.smc.resampling import systematic
+
+from neb_ppl.errors import ApproximationWarning
+from neb_ppl.estimators import bayes_estimator
+from neb_ppl.inverse.bridge import Bridge, has_levels
+from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
+from neb_ppl.walks import HMC
+from neb_ppl.walks.starts import start_at_noise, walk_from
+
+__all__ = [
+    "Follow", "Particles", "at_the_top", "carried", "effective", "move", "resample",
+    "standard_error", "weighed",
+]  # fmt: skip
+
+LEAPFROGS = 8
+TARGET_ACCEPTANCE = 0.8
+FIRST_STEP = 0.3
+PRIOR_STEPS = 200
+LONGEST_FLOW = 0.15  # one Heun step, in log sigma
+
+# To a later position, in one simple step or in steps of Heun's rule: particles, log weights.
+Follow = Callable[[Bridge, bool], tuple[Array, Array]]
+
+
+class Particles(NamedTuple):
+    """Where the particles are, and what the way cost so far.
+
+    They are `sound` while they began as draws of the prior and no place was impossible. `ancestor`
+    is each one's place among the first.
+    """
+
+    y: Array
+    ancestor: Array
+    log_evidence: Scalar
+    step: Scalar
+    sound: Array
+
+
+def at_the_top(rng_key: PRNGKey, way: Bridge, count: int) -> Particles:
+    """Draws of the prior at the highest level: exact, or the end of a walk from noise."""
+    prior, shape, sound = way.prior(), way.posterior.event_shape, True
+    if prior.is_exact:
+        y = prior.sample(rng_key, (count,))  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        key_start, key_walk = jax.random.split(rng_key)
+        start = start_at_noise(key_start, prior, count, event_shape=shape)
+        y = walk_from(key_walk, prior, start, PRIOR_STEPS)
+        known = has_levels(way.family) and getattr(prior, "scale", None) is not None
+        sound = known and not _is_remembered(start, y, float(way.sigma))
+    step = jnp.asarray(FIRST_STEP, y.dtype)
+    return Particles(y, jnp.arange(count), jnp.zeros(()), step, jnp.asarray(sound))
+
+
+def _is_remembered(start: Array, y: Array, sigma: float) -> bool:
+    """Whether ends of walks depend on their starts, as they do where modes stand apart.
+
+    By correlations along the eight widest directions of the ends: of independent ones the largest
+    is beyond 4.5 / sqrt(n) once in 20,000 times; another .1 is let pass.
+    """
+    before, after = (np.asarray(z, np.float64).reshape(len(z), -1) for z in (start, y))
+    finite = np.isfinite(after).all(1)
+    if finite.sum() < 2:
+        return False
+    before, after = (z[finite] - z[finite].mean(0) for z in (before, after))
+    directions = np.linalg.svd(after, full_matrices=False)[2][:8].T
+    before, after = before @ directions, after @ directions
+    scale = np.sqrt((before**2).sum(0) * (after**2).sum(0))
+    found = np.abs((before * after).sum(0) / np.where(scale > 0, scale, 1.0)).max()
+    if found > 0.1 + 4.5 / np.sqrt(len(after)):
+        warnings.warn(
+            f"walks on the prior at its highest noise level, {sigma:.4g}, remember where they "
+            f"started (correlation {found:.2f}): its modes stand apart there, and their weights "
+            "are arbitrary. Train with a sigma_range that reaches the spread of the data.",
+            ApproximationWarning,
+            stacklevel=5,
+        )
+        return True
+    return False
+
+
+def weighed(before: Bridge, y: Array) -> Follow:
+    """Particles stay where they are; weights are ratios of the targets."""
+    old = jax.vmap(before)(y)
+    return lambda after, simple: (y, _or_nothing(old - jax.vmap(after)(y)))
+
+
+def carried(before: Bridge, y: Array) -> Follow:
+    """Particles follow the prior's flow; weights are ratios of the likelihoods."""
+    old = jax.vmap(before.data_energy)(y)
+    start = jax.vmap(partial(bayes_estimator, before.prior()))(y)
+
+    def to(after: Bridge, simple: bool) -> tuple[Array, Array]:
+        if simple:
+            moved = start + after.sigma / before.sigma * (y - start)
+        else:
+            moved = jax.vmap(partial(_flow, before, after))(y)
+        return moved, _or_nothing(old - jax.vmap(after.data_energy)(moved))
+
+    return to
+
+
+def _flow(before: Bridge, after: Bridge, y: Event) -> Event:
+    r"""Along :math:`dy / d\log\sigma = y - \hat x`, exact where the estimate is constant.
+
+    Heun's rule: with the mean of the estimates at both ends of a step.
+    """
+    fall = jnp.log(after.sigma / before.sigma)
+    steps = jnp.ceil(-fall / LONGEST_FLOW - 1e-3).astype(int)
+    ratio = jnp.exp(fall / jnp.maximum(steps, 1))
+
+    def step(i: Array, y: Event) -> Event:
+        here, there = (before.at_level(before.sigma * ratio**j) for j in (i, i + 1))
+        start = bayes_estimator(here, y)
+        end = bayes_estimator(there, start + ratio * (y - start))
+        middle = (start + end) / 2
+        return middle + ratio * (y - middle)
+
+    return jax.lax.fori_loop(0, steps, step, y)
+
+
+def _or_nothing(log_weights: Array) -> Array:
+    return jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)
+
+
+@partial(jax.jit, static_argnums=0)
+def effective(
+    follow: Callable[[Bridge, Array], Follow], before: Bridge, y: Array, ends: Float[Array, " c"]
+) -> Float[Array, " c"]:
+    """Effective particles at each candidate, where the flow is taken there in one simple step."""
+    to = follow(before, y)
+
+    def at(u: Scalar) -> Scalar:
+        return ess(to(dataclasses.replace(before, u=u), True)[1])  # pyright: ignore
+
+    return jax.lax.map(at, ends.astype(y.dtype))
+
+
+@partial(jax.jit, static_argnums=0)
+def resample(
+    follow: Callable[[Bridge, Array], Follow],
+    before: Bridge,
+    after: Bridge,
+    particles: Particles,
+    rng_key: PRNGKey,
+) -> tuple[Particles, Scalar]:
+    """Particles at the next position, all of one weight, and how many were effective."""
+    y, log_weights = follow(before, particles.y)(after, False)
+    weights = jax.nn.softmax(log_weights)
+    index = systematic(rng_key, weights, len(weights))
+    gain = jax.nn.logsumexp(log_weights) - jnp.log(len(weights))
+    found = particles._replace(
+        y=y[index],
+        ancestor=particles.ancestor[index],
+        log_evidence=particles.log_evidence + gain,
+        sound=particles.sound & jnp.isfinite(log_weights).all(),
+    )
+    return found, ess(log_weights)  # pyright: ignore[reportReturnType]
+
+
+@partial(jax.jit, static_argnames="num_moves")
+def move(
+    way: Bridge, particles: Particles, rng_key: PRNGKey, num_moves: int
+) -> tuple[Particles, Scalar]:
+    """HMC steps, their length in units of sigma following the acceptance."""
+
+    def one(i: Array, carry: tuple) -> tuple:
+        y, step, total = carry
+        hmc = HMC(num_integration_steps=LEAPFROGS).with_step_size(step * way.sigma)
+        algorithm = hmc.algorithm(way)
+        keys = jax.random.split(jax.random.fold_in(rng_key, i), len(y))
+        states = jax.vmap(algorithm.init)(y, keys)
+        states, info = jax.vmap(algorithm.step)(keys, states)
+        rate = jnp.mean(jnp.nan_to_num(info.acceptance_rate))  # pyright: ignore
+        step = step * jnp.exp(rate - TARGET_ACCEPTANCE)
+        return states.position, step, total + rate  # pyright: ignore
+
+    carry = (particles.y, particles.step, jnp.zeros((), particles.y.dtype))
+    y, step, total = jax.lax.fori_loop(0, num_moves, one, carry)
+    return particles._replace(y=y, step=step), total / num_moves
+
+
+def standard_error(ancestor: np.ndarray) -> float:
+    r"""Of a log evidence: :math:`\sqrt{\sum_a (n_a - 1)^2} / n` for families of :math:`n_a`.
+
+    Source: Chan and Lai (2013), Lee and Whiteley (2018).
+    """
+    families = np.bincount(ancestor, minlength=len(ancestor))
+    return float(np.sqrt(((families - 1.0) ** 2).sum()) / len(ancestor))
