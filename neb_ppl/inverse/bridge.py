@@ -1,5 +1,6 @@
 """The way from the prior at much noise to a posterior at little, as one energy with a position."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -51,14 +52,8 @@ class Bridge:
 
     def __call__(self, y: Event) -> Scalar:
         """Energy of one event."""
-        late = jnp.clip(self.u - 1, 0.0, 1.0)
-        return jax.lax.cond(
-            late > 0,
-            # At the end the early energy may be infinite where the posterior's is not.
-            lambda: (
-                jnp.where(late < 1, (1 - late) * self._early(y), 0.0) + late * self.posterior(y)
-            ),
-            lambda: self._early(y),
+        return self._turned(
+            lambda: self.prior()(y) + self._early_data(y), lambda: self.posterior(y)
         )
 
     @property
@@ -77,18 +72,19 @@ class Bridge:
 
     def data_energy(self, y: Event) -> Scalar:
         """What the data add to the prior's energy."""
+        return self._turned(
+            lambda: self._early_data(y), lambda: self.posterior(y) - self.posterior.prior(y)
+        )
+
+    def _turned(self, early: Callable[[], Scalar], final: Callable[[], Scalar]) -> Scalar:
+        """From one to the other between u = 1 and 2, in proportion."""
         late = jnp.clip(self.u - 1, 0.0, 1.0)
         return jax.lax.cond(
             late > 0,
-            lambda: (
-                jnp.where(late < 1, (1 - late) * self._early_data(y), 0.0)
-                + late * (self.posterior(y) - self.posterior.prior(y))
-            ),
-            lambda: self._early_data(y),
+            # At the end the early energy may be infinite where the posterior's is not.
+            lambda: jnp.where(late < 1, (1 - late) * early(), 0.0) + late * final(),
+            early,
         )
-
-    def _early(self, y: Event) -> Scalar:
-        return self.prior()(y) + self._early_data(y)
 
     def _early_data(self, y: Event) -> Scalar:
         if self.white is not None:

@@ -27,29 +27,28 @@ def check_trainable(rng_key: Any, model: Any) -> None:
 
 def check_scale(model: Any, events: np.ndarray) -> None:
     """Refuse data whose offset leaves no digits for the noise; warn of noise that hardly shows."""
-    sigma = getattr(model, "sigma", None)
-    low, high = (sigma, sigma) if sigma is not None else model.sigma_range
-    sigma, high = float(low), float(high)
+    levels = model.sigma_range if hasattr(model, "sigma_range") else (model.sigma, model.sigma)
+    low, high = map(float, levels)
     largest, deviation = float(np.abs(events).max()), float(events.std(dtype=np.float64))
     step = float(np.spacing(np.asarray(largest, events.dtype)))
-    if step > 0.1 * sigma:
+    if step > 0.1 * low:
         raise InvalidArgumentError(
             f"x holds values up to {largest:.3g}, where {events.dtype} has steps of {step:.2g}: "
-            f"too coarse for sigma={sigma:.3g}. Subtract a centre in float64 first, such as "
+            f"too coarse for sigma={low:.3g}. Subtract a centre in float64 first, such as "
             "x - x.mean(axis=0), or rescale x and sigma."
         )
     if 0 < high < SMALL_SIGMA * deviation:
+        name = "sigma" if high == low else "the highest sigma"
         warnings.warn(
-            f"{'sigma' if high == sigma else 'the highest sigma'}={high:.3g} is "
-            f"{high / deviation:.2%} of the data's standard deviation {deviation:.3g}: the noise "
-            "hardly joins one event to the next, and walks will not mix. sigma is in data units: "
-            "see neb_ppl.suggest_sigma.",
+            f"{name}={high:.3g} is {high / deviation:.2%} of the data's standard deviation "
+            f"{deviation:.3g}: the noise hardly joins one event to the next, and walks will not "
+            "mix. sigma is in data units: see neb_ppl.suggest_sigma.",
             DataRangeWarning,
             stacklevel=3,
         )
-    if high > sigma > LARGE_SIGMA * deviation > 0:
+    if high > low > LARGE_SIGMA * deviation > 0:
         warnings.warn(
-            f"the lowest sigma={sigma:.3g} is {sigma / deviation:.3g} times the data's standard "
+            f"the lowest sigma={low:.3g} is {low / deviation:.3g} times the data's standard "
             f"deviation {deviation:.3g}: nothing of them is left at any level. Are sigma_range and "
             "x in the same units?",
             DataRangeWarning,

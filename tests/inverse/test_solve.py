@@ -46,6 +46,12 @@ def solved():
     return solve(jax.random.key(0), PRIOR, OBSERVATION, progress_bar=False)
 
 
+def weight_of_right_mode(exact):
+    """Of two modes, the one whose first coordinate is positive."""
+    density = exact.density
+    return float(np.exp(density.log_weights)[np.asarray(density.means)[:, 0] > 0][0])
+
+
 def z_of_means(result, truth):
     """Errors of the draws' own means, by their effective number."""
     draws = result.draws.reshape(-1, D)
@@ -224,7 +230,7 @@ def test_weights_of_far_modes_and_evidence(known):
     prior = neb.gaussian_mixture([0.5, 0.5], [[-3.0, 0.0], [3.0, 0.0]], [0.09, 0.09], 0.3)
     look = gaussian(from_matrix([[0.1, 1.0]]), [0.17], 0.5)
     exact = exact_posterior(prior, look)
-    weight = float(np.exp(exact.density.log_weights)[np.asarray(exact.density.means)[:, 0] > 0][0])
+    weight = weight_of_right_mode(exact)
     assert 0.55 < weight < 0.75
     runs = [
         smc(jax.random.key(i), known(prior), look, num_particles=256, progress_bar=False)
@@ -326,7 +332,7 @@ def test_particles_that_the_flow_carries_know_what_energies_forgot(monkeypatch):
     prior = as_learned(true, Forgetful).at(0.3)
     look = gaussian(from_matrix([[0.1, 1.0]]), [0.17], 0.5)
     exact = exact_posterior(true, look)
-    weight = float(np.exp(exact.density.log_weights)[np.asarray(exact.density.means)[:, 0] > 0][0])
+    weight = weight_of_right_mode(exact)
 
     def gaps():
         runs = [
@@ -358,7 +364,7 @@ def test_learned_energies_tell_weights_and_evidence(monkeypatch):
     x = np.asarray(true.sample_clean(jax.random.key(0), (20_000,)))
     look = gaussian(from_matrix([[0.1, 1.0]]), [0.4], 0.3)
     exact = exact_posterior(true, look)
-    weight = float(np.exp(exact.density.log_weights)[np.asarray(exact.density.means)[:, 0] > 0][0])
+    weight = weight_of_right_mode(exact)
     network = neb.MLP(hidden=128, blocks=2, conditional=True)
     energy = neb.noise_conditional(jax.random.key(7), (2,), (0.1, 6.0), network=network)
     energy, _ = neb.fit(jax.random.key(8), energy, x, num_steps=4_000, progress_bar=False)
@@ -383,7 +389,7 @@ def test_starts_of_learned_priors_have_the_weights_of_the_posterior(monkeypatch)
     )
     look = gaussian(from_matrix([[0.1, 1.0]]), [0.75], 0.3)
     exact = exact_posterior(prior, look)
-    weight = float(np.exp(exact.density.log_weights)[np.asarray(exact.density.means)[:, 0] > 0][0])
+    weight = weight_of_right_mode(exact)
     posterior = posterior_energy(prior, look, sigma=0.2)
 
     def gap():
