@@ -26,6 +26,7 @@ __all__ = [
     "covariance_product",
     "covariance_root",
     "jump_noise",
+    "jump_variances",
     "mean_jump",
     "posterior_covariance",
     "smooth",
@@ -264,11 +265,39 @@ def covariance_root(
             lambda v: product(v.reshape(y.shape)).ravel() / unit, z, lanczos_steps, filler=1.0
         )
         root, clamped = _clamped_root(eigenvalues)
-        noise = basis.T @ (vectors @ (root * vectors[0])) * jnp.linalg.norm(z)
+        noise = matmul(basis.T, matmul(vectors, root * vectors[0])) * jnp.linalg.norm(z)
         return noise, jnp.sum(clamped), jnp.min(eigenvalues)
 
     noise, clamped, lowest = jax.vmap(one)(z)
     return energy.sigma * noise, jnp.max(clamped), jnp.min(lowest)
+
+
+def jump_variances(
+    energy: SmoothedEnergy, y: Event, index: Int[Array, " k"]
+) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+    """Variances of entries of `jump_noise`; and of C itself, which falls below 0 where it is wrong.
+
+    Cost: d Hessian-vector products up to 128 dimensions; beyond, 20 an entry, whose Ritz values and
+    weights are Gauss's for the entry.
+    """
+    unit = energy.sigma**2
+    if y.size <= DENSE_SIZE:
+        eigenvalues, vectors = jnp.linalg.eigh(posterior_covariance(energy, y) / unit)
+        squares = vectors[index] ** 2
+    else:
+        _, _, product = covariance_product(energy, y)
+
+        def ritz(i: Array) -> tuple[Array, Array]:
+            eigenvalues, vectors, _ = lanczos(
+                lambda v: product(v.reshape(y.shape)).ravel() / unit,
+                jnp.zeros(y.size, y.dtype).at[i].set(1.0),
+                LANCZOS_STEPS,
+            )
+            return eigenvalues, vectors[0] ** 2
+
+        eigenvalues, squares = jax.vmap(ritz)(index)
+    drawn = jnp.sum(squares * jnp.maximum(eigenvalues, 0.0), axis=1)
+    return unit * drawn, unit * jnp.sum(squares * eigenvalues, axis=1)
 
 
 def covariance_product(
@@ -307,7 +336,7 @@ def lanczos(
         alpha = jnp.dot(v, w)
         size = jnp.maximum(size, jnp.linalg.norm(w))
         for _ in range(2):
-            w = w - basis.T @ (basis @ w)
+            w = w - matmul(basis.T, matmul(basis, w))
         beta = jnp.linalg.norm(w)
         alive = (beta > tiny * size) & (previous > 0)
         beta = jnp.where(alive, beta, 0.0)

@@ -27,11 +27,11 @@ TURN = 0.25
 class Bridge:
     r"""Energy at position u of the way.
 
+    From u = -1 to 0 a prior at much noise comes to know the data, in proportion.
     For linear-Gaussian data the likelihood is :math:`N(o;\ A y,\ R + e(u)\,\sigma(u)^2 A A^T)`:
     up to u = .25 the excess e falls from 256 to 1, up to u = 1 sigma falls geometrically to that of
     the posterior. For other data it is :math:`p(o \mid x = \hat x(y))^{t(u)}`, t rising to 1.
-    From u = 1 to 2 it turns into the posterior's energy, in proportion. Before u = 0 it is the
-    prior's.
+    From u = 1 to 2 it turns into the posterior's energy, in proportion.
 
     Attributes
     ----------
@@ -94,7 +94,8 @@ class Bridge:
             power = jnp.minimum((self.posterior.sigma / self.sigma) ** 2, self._power())
             estimate = bayes_estimator(self.prior(), y)
             energy = -power * self.posterior.observation.log_likelihood(estimate)
-        return jnp.where(self.u < 0, 0.0, energy)
+        begun = jnp.clip(1 + self.u, 0.0, 1.0)
+        return jnp.where(begun > 0, begun * energy, 0.0)
 
     def _power(self) -> Scalar:
         return LEAST_POWER ** jnp.clip(1 - self.u, 0.0, 1.0)

@@ -16,7 +16,9 @@ from neb_ppl._pytree import is_constant, static, value
 from neb_ppl.estimators import lanczos
 from neb_ppl.types import Array, Float, Scalar
 
-__all__ = ["DenseGram", "DiagonalGram", "FourierGram", "Gram", "KrylovGram", "dense_gram"]
+__all__ = [
+    "KRYLOV_STEPS", "DenseGram", "DiagonalGram", "FourierGram", "Gram", "KrylovGram", "dense_gram",
+]  # fmt: skip
 
 KRYLOV_STEPS = 100
 NORM_STEPS = 40
@@ -150,7 +152,7 @@ class KrylovGram(Gram):
         return self.operator(self.operator.adjoint(r))
 
     def solve(self, c0: Any, c1: Any, r: Array) -> Array:
-        """Conjugate gradients: a few products where c0 I dominates."""
+        """Conjugate gradients: a few products where c0 I dominates, 100 at most."""
 
         def matrix(v: Array) -> Array:
             return c0 * v + c1 * self.product(v)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
+from neb_ppl._precise import matmul
 from neb_ppl._pytree import value
 from neb_ppl.energies.base import SmoothedEnergy, check_event
 from neb_ppl.inverse.gram import DiagonalGram, Gram
@@ -62,9 +63,9 @@ def whiten(observation: GaussianObservation) -> Whitened:
     zero = jnp.zeros((), o.dtype)
     if observation.factor is not None:
         inverse = jnp.linalg.inv(observation.factor)
-        operator = from_matrix(inverse @ operator.matrix(), operator.in_shape)
+        operator = from_matrix(matmul(inverse, operator.matrix()), operator.in_shape)
         constant = jnp.sum(jnp.log(jnp.diag(observation.factor)))
-        o, one = inverse @ jnp.ravel(o), jnp.ones((), o.dtype)
+        o, one = matmul(inverse, jnp.ravel(o)), jnp.ones((), o.dtype)
         return Whitened(operator, o, one, operator.gram(), constant)
     gram = operator.gram()
     if scale.ndim == 0 or isinstance(gram, DiagonalGram):

@@ -54,8 +54,9 @@ def maximum(
 ) -> Maximum:
     r"""Minimise the energy of a posterior by L-BFGS, from one start.
 
-    Under ``closure="direct"`` it is the fixed point of plug-and-play and RED methods: the gradient
-    is :math:`(y - \hat x(y)) / \sigma^2 - \nabla \log p(o \mid y)`. A maximum is one point and
+    Under ``closure="direct"`` it is the fixed point of RED and of plug-and-play by gradient steps
+    (by proximal steps it is another): the gradient is
+    :math:`(y - \hat x(y)) / \sigma^2 - \nabla \log p(o \mid y)`. A maximum is one point and
     says nothing of uncertainty: in many dimensions hardly any draw is near it.
 
     Parameters

@@ -180,7 +180,8 @@ def all_at_once(
         Of one measurement.
     num_measurements : int
     posterior : PosteriorEnergy, optional
-        Made of the family at any level: measurements of x given its data.
+        Made of the family at any level: measurements of x given its data. A recalibration of its
+        jump, measured at its own level, is kept at the others.
 
     References
     ----------

@@ -82,7 +82,7 @@ class StudentTSplitPosterior(PosteriorEnergy):
         return self.prior(y) - jnp.sum(self.log_density(self.observation.operator(y)))
 
     def log_density(self, seen: Array) -> Array:
-        """``log p(o | y)`` of each output, normalised but for `lost`."""
+        """``log p(o | y)`` of each output, normalised but for `lost`; NaN beyond the bound."""
         o = self.observation
         half, shape = o.df / 2, (o.df + 1) / 2
         # Given its error, and but for the smoothing, w is Gamma(shape) around this middle: all but
@@ -102,13 +102,14 @@ class StudentTSplitPosterior(PosteriorEnergy):
         misfit = (o.value - seen)[..., None] ** 2 / variance
         log_normal = -0.5 * (misfit + jnp.log(2 * jnp.pi * variance))
         width = 0.5 * (ends[..., 1:] - ends[..., :1])
-        return special.logsumexp(log_prior + log_normal, axis=-1, b=width * _WEIGHTS)
+        density = special.logsumexp(log_prior + log_normal, axis=-1, b=width * _WEIGHTS)
+        return jnp.where(self.lost <= LOST, density, jnp.nan)
 
     @property
     def lost(self) -> Scalar:
         """Largest probability, over outputs, of precisions that cannot be split."""
         half = self.observation.df / 2
-        return jnp.max(special.gammaincc(half, half * EDGE * self._largest_precision()))
+        return special.gammaincc(half, half * EDGE * jnp.min(self._largest_precision()))
 
     @property
     def bound(self) -> Scalar:
@@ -149,15 +150,19 @@ def probit_bound(observation: BernoulliObservation, row_norms: Array) -> Scalar:
 
 def student_t_bound(observation: StudentTObservation, row_norms: Array) -> Scalar:
     """The sigma at which precisions of probability `LOST` can no longer be split."""
-    reach = precision_quantile(float(observation.df), LOST)
+    reach = precision_quantile(observation.df, LOST)
     return jnp.sqrt(EDGE * jnp.min(observation.noise_scale**2 / row_norms) / reach)
 
 
-def precision_quantile(df: float, tail: float) -> float:
+@jax.jit
+def precision_quantile(df: Scalar, tail: float) -> Scalar:
     """The w that a Gamma(df/2, rate df/2) exceeds with probability `tail`, by bisection."""
-    low, high = 0.0, 1e6
-    for _ in range(100):
+
+    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
         middle = 0.5 * (low + high)
-        above = float(special.gammaincc(df / 2, df / 2 * middle)) > tail
-        low, high = (middle, high) if above else (low, middle)
-    return high
+        above = special.gammaincc(df / 2, df / 2 * middle) > tail
+        return jnp.where(above, middle, low), jnp.where(above, high, middle)
+
+    ends = jnp.zeros_like(df), jnp.full_like(df, 1e6)
+    return jax.lax.fori_loop(0, 60, halve, ends)[1]

@@ -32,9 +32,9 @@ class Closure(NamedTuple):
         ``o - A xhat``.
     jacobian, cross : arrays, shape ``(m, d)``
         A, and ``A C``.
-    eigenvalues, eigenvectors : arrays, shapes ``(m,)`` and ``(m, m)``
-        Of ``S = I + A C A^T``. Where C is indefinite, as of a learned energy it may be, its part
-        counts as nothing.
+    spread, eigenvectors : arrays, shapes ``(m,)`` and ``(m, m)``
+        Eigenvalues and -vectors of ``A C A^T``. Those below 0, which a learned energy's C may have,
+        count as 0.
     """
 
     phi: Scalar
@@ -43,16 +43,25 @@ class Closure(NamedTuple):
     residual: Float[Array, " m"]
     jacobian: Float[Array, "m d"]
     cross: Float[Array, "m d"]
-    eigenvalues: Float[Array, " m"]
+    spread: Float[Array, " m"]
     eigenvectors: Float[Array, "m m"]
+
+    @property
+    def eigenvalues(self) -> Float[Array, " m"]:
+        """Of ``S = I + A C A^T``."""
+        return 1 + jnp.maximum(self.spread, 0.0)
 
     def solve(self, r: Array) -> Array:
         """``S^{-1} r``."""
-        return matmul(self.eigenvectors, matmul(self.eigenvectors.T, r) / self.eigenvalues)
+        return self._weighted(1 / self.eigenvalues, r)
 
     def correct(self, r: Array) -> Float[Array, " d"]:
-        """Kalman's gain: ``C A^T S^{-1} r``."""
-        return matmul(self.cross.T, self.solve(r))
+        """Kalman's gain: ``C A^T S^{-1} r``, without directions whose spread counts as 0."""
+        weights = jnp.where(self.spread > 0, 1 / self.eigenvalues, 0.0)
+        return matmul(self.cross.T, self._weighted(weights, r))
+
+    def _weighted(self, weights: Array, r: Array) -> Array:
+        return matmul(self.eigenvectors, weights * matmul(self.eigenvectors.T, r))
 
 
 class NoiseUnits(NamedTuple):
@@ -120,7 +129,7 @@ class MomentPosterior(ForcedPosterior):
             residual,
             jacobian,
             cross,
-            1 + jnp.maximum(eigenvalues, 0.0),
+            eigenvalues,
             eigenvectors,
         )
 
@@ -176,8 +185,8 @@ def in_noise_units(observation: GaussianObservation, white: Whitened | None) -> 
     if matrix.shape[0] <= matrix.shape[1]:
         return NoiseUnits(data, matrix, None, constant)
     basis, reduced = jnp.linalg.qr(matrix)
-    kept = basis.T @ data
-    rest = jnp.sum(data**2) - jnp.sum(kept**2)
+    kept = matmul(basis.T, data)
+    rest = jnp.sum((data - matmul(basis, kept)) ** 2)
     left_out = (data.size - kept.size) * jnp.log(2 * jnp.pi)
     return NoiseUnits(kept, reduced, None, constant + 0.5 * (rest + left_out))
 

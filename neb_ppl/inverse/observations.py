@@ -15,6 +15,7 @@ from jax.core import Tracer
 from jax.scipy import stats
 
 from neb_ppl._checks import as_floats, check_key
+from neb_ppl._precise import matmul
 from neb_ppl._pytree import static, value
 from neb_ppl.errors import (
     EventShapeError,
@@ -116,14 +117,14 @@ class GaussianObservation(Observation):
     def noise_covariance(self) -> Float[Array, "m m"]:
         """Of the raveled output."""
         if self.factor is not None:
-            return self.factor @ self.factor.T
+            return matmul(self.factor, self.factor.T)
         return jnp.diag(jnp.broadcast_to(self.noise_scale, self.value.shape).ravel() ** 2)
 
     def draw(self, rng_key: PRNGKey, seen: Array) -> Array:
         """The mean plus noise."""
         noise = self.noise_scale * jax.random.normal(rng_key, seen.shape, seen.dtype)
         if self.factor is not None:
-            noise = (self.factor @ jnp.ravel(noise)).reshape(seen.shape)
+            noise = matmul(self.factor, jnp.ravel(noise)).reshape(seen.shape)
         return seen + noise
 
 

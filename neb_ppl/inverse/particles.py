@@ -28,6 +28,7 @@ LEAPFROGS = 8
 TARGET_ACCEPTANCE = 0.8
 FIRST_STEP = 0.3
 PRIOR_STEPS = 200
+LARGEST_ERROR = 0.5
 LONGEST_FLOW = 0.15  # one Heun step, in log sigma
 
 # To a later position, in one simple step or in steps of Heun's rule: particles, log weights.
@@ -194,7 +195,9 @@ def move(
 def standard_error(ancestor: np.ndarray) -> float:
     r"""Of a log evidence: :math:`\sqrt{\sum_a (n_a - 1)^2} / n` for families of :math:`n_a`.
 
+    It cannot exceed 1, so that from .5 on, as of four families, it says nothing: infinite.
     Source: Chan and Lai (2013), Lee and Whiteley (2018).
     """
     families = np.bincount(ancestor, minlength=len(ancestor))
-    return float(np.sqrt(((families - 1.0) ** 2).sum()) / len(ancestor))
+    found = float(np.sqrt(((families - 1.0) ** 2).sum()) / len(ancestor))
+    return found if found < LARGEST_ERROR else np.inf

@@ -26,7 +26,7 @@ from neb_ppl.inverse.general import (
     PluginPosterior,
     SmoothedVariablePosterior,
 )
-from neb_ppl.inverse.gram import DenseGram, DiagonalGram
+from neb_ppl.inverse.gram import KRYLOV_STEPS, DenseGram, DiagonalGram, KrylovGram
 from neb_ppl.inverse.linear import SplitPosterior, Whitened, whiten
 from neb_ppl.inverse.mixtures import (
     ProbitSplitPosterior,
@@ -55,6 +55,7 @@ SHARE_OF_BOUND = 0.9
 LARGEST_SHARE = 0.99
 MANY_POINTS, FEW_POINTS = 512, 16
 ORTHOGONALITY = 1e-5
+UNSOLVED = 1e-3
 FAR = 5
 
 
@@ -119,7 +120,7 @@ def posterior_energy(
     Warns
     -----
     ApproximationWarning
-        Where ``"auto"`` is not exact.
+        Where ``"auto"`` is not exact, and where the equations of ``"isotropic"`` are not solved.
     DataRangeWarning
         Linear-Gaussian data 5 times as far off as events in the training data's range can give.
 
@@ -307,7 +308,9 @@ def _choose(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> s
     if not isinstance(observation, GaussianObservation):
         closure = "monte_carlo"
     else:
-        small = observation.value.size <= MOMENT_SIZE or _event_size(prior) <= MOMENT_SIZE
+        small = (
+            observation.value.size <= MOMENT_SIZE or _event_size(prior, observation) <= MOMENT_SIZE
+        )
         closure = "moment" if small else "isotropic"
         if not small and not observation.is_linear:
             closure = "plugin"
@@ -367,7 +370,7 @@ def _moment(
         raise InvalidArgumentError(
             f"closure='moment' needs Gaussian noise; got {observation!r}. Use 'monte_carlo'."
         )
-    m, d = observation.value.size, _event_size(prior)
+    m, d = observation.value.size, _event_size(prior, observation)
     if min(m, d) > MOMENT_SIZE:
         raise InvalidArgumentError(
             f"closure='moment' would need a {m} x {m} matrix and as many Hessian products a step; "
@@ -388,7 +391,26 @@ def _isotropic(
         prior_variance = _variance(prior)
     assert isinstance(observation, GaussianObservation)
     variance = check_sigma(prior_variance, "prior_variance")
-    return IsotropicPosterior(prior, observation, white, variance)
+    posterior = IsotropicPosterior(prior, observation, white, variance)
+    if isinstance(white.gram, KrylovGram):
+        _warn_of_krylov(white.gram, white.c0, posterior.remaining, white.value)
+    return posterior
+
+
+def _warn_of_krylov(gram: KrylovGram, c0: Array, c1: Scalar, like: Array) -> None:
+    """Try the equations on numbers of no structure."""
+    r = jax.random.normal(jax.random.key(0), like.shape, like.dtype)
+    solved = gram.solve(c0, c1, r)
+    gap = jnp.linalg.norm(c0 * solved + c1 * gram.product(solved) - r) / jnp.linalg.norm(r)
+    if isinstance(gap, Tracer) or gap <= UNSOLVED:
+        return
+    warnings.warn(
+        f"conjugate gradients leave {float(gap):.1%} of the equations of closure='isotropic' after "
+        f"{KRYLOV_STEPS} steps: the noise is too small against {float(c1) ** 0.5:.3g} ||A||. Use "
+        "'split' with a smaller sigma, or 'plugin'.",
+        ApproximationWarning,
+        stacklevel=4,
+    )
 
 
 def _variance(prior: SmoothedEnergy) -> Any:
@@ -406,7 +428,7 @@ def _variance(prior: SmoothedEnergy) -> Any:
 def _monte_carlo(
     prior: SmoothedEnergy, observation: Observation, num_points: int | None
 ) -> PosteriorEnergy:
-    size = _event_size(prior)
+    size = _event_size(prior, observation)
     if num_points is None:
         num_points = MANY_POINTS if size <= DENSE_SIZE else FEW_POINTS
     check_counts(num_points=num_points)
@@ -434,5 +456,9 @@ def _row_norms(observation: Observation) -> Array | None:
     return jnp.asarray(norms.reshape(gram.shape), matrix.dtype)
 
 
-def _event_size(prior: SmoothedEnergy) -> int:
-    return int(np.prod(prior.event_shape or (1,), dtype=int))
+def _event_size(prior: SmoothedEnergy, observation: Observation) -> int:
+    """Of the prior's events, or where it does not say, of the operator's."""
+    shape = prior.event_shape
+    if shape is None:
+        shape = observation.operator.in_shape
+    return int(np.prod(shape, dtype=int))

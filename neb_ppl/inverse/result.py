@@ -226,7 +226,7 @@ class PosteriorResult:
             f"walk     {self.walk.settings['walk']}, {self.walk.num_chains} chains x "
             f"{self.walk.num_samples} draws",
             f"mixing   largest R-hat {ratio.max():.3f}, smallest ESS {ess.min():.0f}, median "
-            f"{np.median(ess):.0f}",
+            f"{np.median(ess):.0f}, of {len(ess)} entries",
             f"draws    {chains * count} of x",
         ]
         if self.num_clamped:
@@ -240,7 +240,11 @@ class PosteriorResult:
         if not self.walk.is_complete:
             lines.append("interrupted: fewer draws than asked for")
         further = f".extend(rng_key, {self.walk.num_samples}) goes on from here"
-        if ratio.max() > APART:
+        if np.isnan(ratio).all():
+            lines.append(
+                f"note     no R-hat: too few draws of each chain, or none moved. {further}"
+            )
+        elif ratio.max() > APART:
             lines.append(
                 f"PROBLEM: the chains disagree. Do not trust these draws yet: {further}. If that "
                 "does not mend it, the posterior has modes apart: neb_ppl.inverse.smc knows their "
@@ -301,7 +305,7 @@ def posterior_result(
         ess, _ = mixing(np.asarray(walk.x))
         num_draws = int(np.nan_to_num(np.median(ess)))
     count = int(np.clip(-(-num_draws // chains), 1, length))
-    kept = np.unique(np.linspace(0, length - 1, count).round().astype(int))
+    kept = np.unique(np.linspace(length - 1, 0, count).round().astype(int))  # of one, the last
     y = np.asarray(walk.y)[:, kept]
     flat = jnp.asarray(y.reshape(-1, *y.shape[2:]))
     drawn = draw_many(posterior, jax.random.split(rng_key, len(flat)), flat)

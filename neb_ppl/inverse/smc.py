@@ -78,7 +78,8 @@ class SMCResult:
         way.
     standard_error : float
         Of the log evidence, from the families of particles with one ancestor at the first level;
-        within a factor of about two of the scatter of runs with other keys.
+        within a factor of about two of the scatter of runs with other keys. Infinite where fewer
+        than four families of one size would scatter as little: they know no error.
     levels : list of Level
     """
 
@@ -144,7 +145,7 @@ def smc(
     Raises
     ------
     WalkError
-        No progress: every step would leave hardly any particle.
+        No particle has a finite energy, or 300 levels do not reach the posterior.
 
     Notes
     -----
@@ -211,7 +212,7 @@ def annealed_start(
     Raises
     ------
     InvalidArgumentError
-        A posterior of something else; levels for particles that are weighed, which choose them.
+        Something that is no posterior; levels for particles that are weighed, which choose them.
     WalkError
         As in `smc`.
     """
@@ -295,7 +296,7 @@ def _descend(
             particles, acceptance = move(way, particles, key_move, num_moves)
             levels.append(Level(u, float(way.sigma), float(kept), float(acceptance)))
             before = way
-            bar.update(int(50 * u) - bar.n)
+            bar.update(max(int(50 * u), 0) - bar.n)
     return particles, levels
 
 
@@ -303,14 +304,16 @@ def _stopped(way: Bridge, levels: list[Level]) -> WalkError:
     return WalkError(
         f"annealing stopped at sigma = {float(way.sigma):.4g} after {len(levels)} levels: no "
         "particle has a finite energy, or steps are too short. Check the likelihood at events of "
-        "the prior, and that the data are in its units, or pass more particles."
+        "the prior, and that the data are in its units; pass more particles, or where energies are "
+        "large numbers compute in float64."
     )
 
 
 def _candidates(u: float, stride: float) -> np.ndarray:
-    """Next positions to choose from: the start, or around the last stride, not over a turn."""
+    """Next positions to choose from: around the last stride, not over a turn; before u = 0 from
+    a little more than what the particles know, or a millionth, to all of it."""
     if u < 0:
-        return np.zeros(1)
+        return np.minimum(np.geomspace(max(1.02 * (1 + u), 1e-6), 1, CANDIDATES), 1) - 1
     end = 1.0 if u < 1 else 2.0
     return np.minimum(u + stride * np.geomspace(1 / 16, 4, CANDIDATES), end)
 

@@ -10,6 +10,7 @@ import numpyro
 import numpyro.distributions as dist
 from jax.core import Tracer
 
+from neb_ppl._precise import matmul
 from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.errors import ApproximationWarning, EventShapeError, InvalidArgumentError
 from neb_ppl.estimators import bayes_estimator
@@ -197,7 +198,7 @@ class CleanVariable:
     def _dense(self, mean: Array, matrix: Array, scale: Any) -> dist.Distribution:
         """By a Cholesky factor, which is NaN below the bound."""
         identity = jnp.eye(len(matrix), dtype=mean.dtype)
-        covariance = scale**2 * identity - self.energy.sigma**2 * matrix @ matrix.T
+        covariance = scale**2 * identity - self.energy.sigma**2 * matmul(matrix, matrix.T)
         return dist.MultivariateNormal(mean, covariance)
 
     def _check_scale(self, scale: float, low: float) -> None:
@@ -222,7 +223,7 @@ class CleanVariable:
                 f"operator has shape {shape}; expected a mask {self.y.shape} or a matrix "
                 f"(m, {self.y.size}) on the raveled event."
             )
-        return matrix @ jnp.ravel(self.y), matrix
+        return matmul(matrix, jnp.ravel(self.y)), matrix
 
 
 def sample_clean(name: str, energy: SmoothedEnergy) -> CleanVariable:

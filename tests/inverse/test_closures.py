@@ -218,7 +218,11 @@ def test_gibbs_leaves_the_posterior_alone(closure, x64):
     spread = np.linalg.inv(free + data @ MATRIX)
     noise = np.random.default_rng(1).multivariate_normal(np.zeros(D), spread, len(x))
     posterior = posterior_energy(prior, seen, closure)
-    check_draws(posterior, exact, jnp.asarray((x @ free + data @ SEEN) @ spread + noise))
+    y = jnp.asarray((x @ free + data @ SEEN) @ spread + noise)
+    check_draws(posterior, exact, y)
+    if closure == "split":
+        with pytest.raises(AssertionError):
+            check_draws(posterior_energy(prior, seen, "split", recalibration=1.15), exact, y)
     if closure == "split":
         with pytest.raises(AssertionError):
             check_draws(posterior, exact, jnp.asarray(neb.smooth(jax.random.key(2), x, sigma)))
@@ -242,7 +246,7 @@ def test_the_split_has_its_constant(noise, x64):
 
 
 def test_an_indefinite_covariance_counts_as_nothing():
-    """A learned energy's C may have negative directions: moment stays finite, and jumps too."""
+    """A learned energy's C may have negative directions: in value and jump their spread is 0."""
     energy = neb.from_energy(lambda y: 5 * jnp.sum(y**2) / 2, 1.0, event_shape=(D,))
     observation = gaussian(from_matrix(MATRIX), SEEN, 0.01)
     posterior = posterior_energy(energy, observation, "moment")
@@ -250,7 +254,25 @@ def test_an_indefinite_covariance_counts_as_nothing():
     none = gaussian(lambda x: jnp.asarray(MATRIX) @ neb.bayes_estimator(energy, x), SEEN, 0.01)
     np.testing.assert_allclose(posterior(y), energy(y) - none.log_likelihood(y), rtol=1e-5)
     drawn = neb.jump_noise(jax.random.key(0), posterior, y)
-    assert np.isfinite(drawn.noise).all() and drawn.num_clamped == D
+    assert np.all(drawn.noise == 0) and drawn.num_clamped == D
+    np.testing.assert_array_equal(neb.bayes_estimator(posterior, y), neb.bayes_estimator(energy, y))
+
+
+def test_jumps_come_nearer_to_the_data_where_a_covariance_is_indefinite():
+    """C of .5 and -.05 sigma^2, turned by 45 degrees against two precise measurements: the jump's
+    residual is the estimator's times 1 / (1 + spread) and 1, never more."""
+    turn = np.array([[1.0, 1.0], [-1.0, 1.0]]) / np.sqrt(2)
+    curvature = turn @ np.diag([0.5, 1.05]) @ turn.T
+    energy = neb.from_energy(lambda y: y @ jnp.asarray(curvature) @ y / 2, 1.0, event_shape=(2,))
+    posterior = posterior_energy(energy, gaussian(identity((2,)), SEEN, 0.1), "moment")
+    y = jnp.array([0.7, 0.2])
+    before = (SEEN - neb.bayes_estimator(energy, y)) @ turn
+    after = (SEEN - neb.bayes_estimator(posterior, y)) @ turn
+    np.testing.assert_allclose(after, before / np.array([1 + 50.0, 1.0]), rtol=1e-4)
+    keys = jax.random.split(jax.random.key(0), 1_000)
+    x = np.asarray(jax.vmap(neb.stochastic_jump, (0, None, None))(keys, posterior, y)) @ turn
+    exact = np.sqrt(0.5 / 51)
+    assert abs(x[:, 0].std() / exact - 1) < 5 / np.sqrt(2_000) and x[:, 1].std() < 1e-5
 
 
 def test_loewner_sandwich(x64):

@@ -208,6 +208,17 @@ def test_gaussian_kernels_sum_to_one():
             InvalidArgumentError,
             "not the adjoint",
         ),
+        (
+            lambda: check_adjoint(identity((10**6,)), lambda o: 1.001 * o, (10**6,)),
+            InvalidArgumentError,
+            "not the adjoint",
+        ),
+        (
+            lambda: check_adjoint(identity(SHAPE), lambda o: jnp.nan * o, SHAPE),
+            InvalidArgumentError,
+            "not the adjoint",
+        ),
+        (lambda: from_function(lambda x: 1e-5 + x / 1000, SHAPE), InvalidArgumentError, "not linear"),
     ],
 )  # fmt: skip
 def test_refused(build, error, words):

@@ -24,6 +24,7 @@ from neb_ppl.inverse import (
     blur,
     downsample,
     exact_posterior,
+    from_function,
     from_matrix,
     gaussian,
     identity,
@@ -189,6 +190,47 @@ def test_the_noise_scale_of_a_split_may_be_latent():
     numeric = (energy(0.41) - energy(0.39)) / 0.02
     assert float(jax.grad(energy)(0.4)) == pytest.approx(float(numeric), rel=1e-2)
     assert jnp.isnan(jax.jit(energy)(0.15))
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        lambda scale: bernoulli(mask(np.arange(D) < 2), [1.0, 0.0], noise_scale=scale),
+        lambda scale: student_t(mask(np.arange(D) < 2), [0.1, 0.9], scale, df=4.0),
+    ],
+    ids=["probit", "student_t"],
+)
+def test_no_split_is_a_number_beyond_its_bound(noise):
+    """A latent scale cannot be refused: twice the bound's is a number, .9 of it NaN."""
+    least = float(PRIOR.sigma / neb.inverse.split_bound(noise(1.0)))
+
+    @jax.jit
+    def energy(scale):
+        return posterior_energy(PRIOR, noise(scale), "split")(jnp.zeros(D))
+
+    assert jnp.isfinite(energy(2 * least)) and jnp.isnan(energy(0.9 * least))
+
+
+def test_equations_that_are_not_solved_are_told():
+    """Cumulative sums of 400 entries: noise of 100 is solved for, of .01 it is not."""
+    energy = neb.from_energy(lambda y: jnp.sum(y**2) / 2, 0.5, event_shape=(400,))
+    for noise, solved in ((100.0, True), (0.01, False)):
+        look = gaussian(from_function(jnp.cumsum, (400,)), np.zeros(400), noise)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            posterior_energy(energy, look, "isotropic", prior_variance=1.0)
+        assert solved != any("conjugate gradients leave" in str(w.message) for w in caught)
+
+
+def test_an_energy_that_does_not_know_its_shape_has_the_operators():
+    """784 outputs would be a 784 x 784 matrix, refused as they are where the shape is given."""
+    energy = neb.from_energy(lambda y: jnp.sum(y**2) / 2, 0.3)
+    many = gaussian(identity((784,)), np.zeros(784), 0.1)
+    with pytest.raises(InvalidArgumentError, match="784 x 784"):
+        posterior_energy(energy, many, "moment")
+    few = gaussian(identity((D,)), np.zeros(D), 0.1)
+    found = posterior_energy(energy, few, "monte_carlo", num_points=8)
+    assert jnp.isfinite(found(jnp.zeros(D)))
 
 
 @pytest.mark.parametrize("matrix", [np.eye(3, D), RANDOM], ids=["repeated", "distinct"])

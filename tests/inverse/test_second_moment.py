@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 import neb_ppl as neb
 from neb_ppl.errors import InvalidArgumentError, NotAnEnergyError
+from neb_ppl.estimators import jump_variances
 from neb_ppl.inverse import check_second_moment, gaussian, identity, posterior_energy, recalibrated
 
 SIGMA, D = 0.4, 6
@@ -47,6 +48,22 @@ def test_curvature_that_is_right_only_on_average_is_seen(amplitude):
     assert abs(seen.coverage - held.mean()) < 4 * seen.coverage_error
     assert seen.factor_ok and not seen.coverage_ok and not seen.ok
     assert "no factor mends it" in str(seen)
+
+
+@pytest.mark.parametrize("size", [2, 130])
+def test_negative_curvature_is_judged_as_jumps_draw_it(size):
+    """C of eigenvalues 1.5 and -.5 sigma^2 in pairs of entries: of half of sigma^2 each on the
+    diagonal, .75 in jumps, whose negative parts count as 0. Beyond 128 entries by Lanczos."""
+    pair = np.array([[0.5, -1.0], [-1.0, 0.5]]) / SIGMA**2
+    bent = jnp.asarray(np.kron(np.eye(size // 2), pair))
+    energy = neb.from_energy(lambda y: y @ bent @ y / 2, SIGMA, event_shape=(size,))
+    index = jnp.arange(2)
+    drawn, own = jump_variances(energy, jnp.ones(size), index)
+    np.testing.assert_allclose(drawn / SIGMA**2, 0.75, rtol=1e-4)
+    np.testing.assert_allclose(own / SIGMA**2, 0.5, rtol=1e-4)
+    keys = jax.random.split(jax.random.key(0), 4_000)
+    noise = jax.vmap(lambda key: neb.jump_noise(key, energy, jnp.ones(size)).noise[:2])(keys)
+    assert np.abs(noise.var(0) / drawn - 1).max() < 5 * np.sqrt(2 / 4_000)
 
 
 def test_a_few_entries_of_many_are_seen_and_mended():
@@ -119,6 +136,14 @@ def test_recalibrated_jumps_spread_as_asked():
             NotAnEnergyError, "symmetric",
         ),
         (lambda: check_second_moment(jax.random.key(0), ENERGY, X[:1]), InvalidArgumentError, "2"),
+        (
+            lambda: check_second_moment(
+                jax.random.key(0),
+                neb.from_energy(lambda y: 5 * jnp.sum(y**2) / SIGMA**2, SIGMA, event_shape=(D,)),
+                X[:9],
+            ),
+            InvalidArgumentError, "no variance",
+        ),
         *(
             (
                 lambda closure=closure: check_second_moment(

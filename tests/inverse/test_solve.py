@@ -29,7 +29,7 @@ from neb_ppl.inverse import (
     smc,
     solve,
 )
-from neb_ppl.inverse.particles import _is_remembered
+from neb_ppl.inverse.particles import _is_remembered, standard_error
 
 D = 4
 SMC = importlib.import_module("neb_ppl.inverse.smc")
@@ -277,6 +277,45 @@ def test_evidence_beyond_what_the_way_can_pass_is_not_told():
     with pytest.warns(ApproximationWarning):
         run = smc(jax.random.key(0), prior, look, num_particles=256, progress_bar=False)
     assert run.log_evidence is None
+
+
+def test_data_that_tell_much_come_in_slowly(monkeypatch):
+    """Three counts of about 3 million: a thousandth of their log-likelihood tells draws of the
+    prior hundreds of nats apart. Levels begin below it; taken at once, it leaves few particles.
+    Evidence of plugin within 5 of the standard errors told, by quadrature."""
+    with jax.enable_x64(True):  # energies of 4e7
+        data_that_tell_much(monkeypatch)
+
+
+def data_that_tell_much(monkeypatch):
+    def problem(d):
+        prior = neb.gaussian_mixture([1.0], [[3.0] * d], [0.5], 0.01)
+        return prior, poisson(identity((d,)), [2.7e6] * d, exposure=1e6)
+
+    y = jnp.linspace(2.6, 2.8, 20_001)[:, None]
+    posterior = posterior_energy(*problem(1), "plugin")
+    one = jax.scipy.special.logsumexp(-jax.vmap(posterior)(y)) + jnp.log(y[1, 0] - y[0, 0])
+    prior, look = problem(3)
+
+    def run():
+        return smc(
+            jax.random.key(0), prior, look, closure="plugin", num_particles=512, progress_bar=False
+        )
+
+    found = run()
+    assert min(level.ess for level in found.levels) > 0.4 * 512
+    assert abs(found.log_evidence - 3 * one) < 5 * found.standard_error < 2
+    candidates = SMC._candidates
+    monkeypatch.setattr(
+        SMC, "_candidates", lambda u, stride: np.zeros(1) if u < 0 else candidates(u, stride)
+    )
+    assert run().levels[0].ess < 0.1 * 512
+
+
+def test_one_family_knows_no_error():
+    assert standard_error(np.arange(64)) == 0
+    assert standard_error(np.arange(64) % 16) == pytest.approx(np.sqrt(1 / 16 - 1 / 64))
+    assert standard_error(np.zeros(64, int)) == np.inf
 
 
 def test_the_memory_of_walks():

@@ -67,11 +67,14 @@ def truth():
     return sums / total
 
 
-def test_a_gain_a_blur_and_a_noise_scale_are_sampled_jointly():
+@pytest.mark.parametrize(
+    "walk", [None, pytest.param(neb.GHMC(), marks=pytest.mark.slow)], ids=["NUTS", "GHMC"]
+)
+def test_a_gain_a_blur_and_a_noise_scale_are_sampled_jointly(walk):
     """All three unknown at once, x integrated out by hand: means and squares, abs z < 5."""
     result = sample_model(
-        jax.random.key(0), model, args=(jnp.asarray(SEEN, jnp.float32),), num_chains=16,
-        num_samples=500, progress_bar=False,
+        jax.random.key(0), model, walk=walk, args=(jnp.asarray(SEEN, jnp.float32),), num_chains=16,
+        num_samples=500 if walk is None else 4_000, progress_bar=False,
     )  # fmt: skip
     sites = [np.asarray(result.x[name], np.float64) for name in ("gain", "width", "noise")]
     columns = np.stack([*sites, *(site**2 for site in sites)], axis=-1)
