@@ -218,7 +218,11 @@ def test_gaussian_kernels_sum_to_one():
             InvalidArgumentError,
             "not the adjoint",
         ),
-        (lambda: from_function(lambda x: 1e-5 + x / 1000, SHAPE), InvalidArgumentError, "not linear"),
+        (
+            lambda: from_function(lambda x: 1e-5 + x / 1000, SHAPE),
+            InvalidArgumentError,
+            "not linear",
+        ),
     ],
 )  # fmt: skip
 def test_refused(build, error, words):
