@@ -99,7 +99,10 @@ class SecondMoment:
         if not self.decided:
             lines.append("UNDECIDED: the standard error is too large. Pass more held-out events")
         elif self.ok:
-            lines.append("stochastic jumps may be trusted with intervals")
+            lines.append(
+                f"stochastic jumps may be trusted with intervals, within {COVERAGE_TOLERANCE:.0%} "
+                "of their level or three standard errors"
+            )
         else:
             lines.append(f"PROBLEM: {self._problem()}")
             lines.append(

@@ -94,6 +94,8 @@ class SMCResult:
         known = "unknown"
         if self.log_evidence is not None:
             known = f"{self.log_evidence:.4g} +- {self.standard_error:.2g}"
+            if self.posterior.closure != "split":
+                known += f" up to the bias of closure={self.posterior.closure!r}"
         worst = min(level.ess for level in self.levels)
         return (
             f"{len(self.y)} particles, {len(self.levels)} levels, smallest ESS {worst:.0f}, "

@@ -303,6 +303,7 @@ def data_that_tell_much(monkeypatch):
         )
 
     found = run()
+    assert "bias of closure='plugin'" in str(found)
     assert min(level.ess for level in found.levels) > 0.4 * 512
     assert abs(found.log_evidence - 3 * one) < 5 * found.standard_error < 2
     candidates = SMC._candidates
