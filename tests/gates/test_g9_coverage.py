@@ -122,14 +122,21 @@ def test_controls_fail(problem, jump, closure):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("closure", ["moment", "isotropic", "monte_carlo", "smc"])
-def test_other_ways_are_calibrated(closure):
-    """T10, 200 simulations in four dimensions: closures at a sigma of .1, a third of the noise,
-    where their errors are below what 200 ranks can see; particles under the split."""
-    problem = Problem(4, 2, 0.1 if closure != "smc" else 0.24)
+@pytest.mark.parametrize(
+    "closure, sigma",
+    [("moment", 0.24), ("monte_carlo", 0.24), ("smc", 0.24), ("isotropic", 0.1), ("direct", 0.24)],
+)
+def test_other_ways_are_calibrated(closure, sigma):
+    """T10, 200 simulations in four dimensions, sigma four fifths of the noise: moments, points, and
+    particles under the split. The control, `direct`, fails in all three (z = 7). `isotropic` came
+    to z = 3.28 there; it has a third of the noise, where 200 ranks see no closure's error."""
+    problem = Problem(4, 2, sigma)
     infer = problem.particles if closure == "smc" else problem.infer(closure=closure)
     ok, z, tarp = judged(problem, infer, 200)
-    assert ok and tarp and abs(z) < 3.3
+    if closure == "direct":
+        assert not ok and not tarp and z > 3.3
+    else:
+        assert ok and tarp and abs(z) < 3.3
 
 
 @pytest.mark.slow
