@@ -198,7 +198,7 @@ def chi(
     x = jnp.asarray(x)
     other = x if z is None else jnp.asarray(z)
     _check_pairs(x, other, block_size)
-    result = _chi_matrix(x, other, block_size)
+    result = _chi_matrix(x, other, jnp.mean(x, axis=0, keepdims=True), block_size)
     return jnp.fill_diagonal(result, 0.0, inplace=False) if z is None else result
 
 
@@ -361,9 +361,10 @@ def _check_pairs(x: Array, z: Array, block_size: int) -> None:
         )
 
 
-@partial(jax.jit, static_argnums=2)
-def _chi_matrix(x: Array, z: Array, block_size: int) -> Float[Array, "n m"]:
-    centre = jnp.mean(x, axis=0, keepdims=True)
+@partial(jax.jit, static_argnums=3)
+def _chi_matrix(x: Array, z: Array, centre: Array, block_size: int) -> Float[Array, "n m"]:
+    """The centre comes rounded: of a mean in here, compilers may fuse the division into one of the
+    differences and not into the other, which moves x against z."""
     a = (x - centre).reshape(len(x), -1)
     b = (z - centre).reshape(len(z), -1)
     return jax.lax.map(lambda row: _chi_block(row[None], b)[0], a, batch_size=block_size)
