@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +16,6 @@ from neb_ppl.inverse.bridge import Bridge, bridge, has_levels
 from neb_ppl.inverse.observations import Observation
 from neb_ppl.inverse.pairs import PosteriorEnergy
 from neb_ppl.inverse.particles import (
-    Follow,
     Particles,
     at_the_top,
     carried,
@@ -121,12 +119,13 @@ def smc(
     weighed, resampled, moved by HMC. Levels are chosen so that each leaves `target_ess` of the
     particles effective.
 
-    With an exact prior the weights are ratios of successive targets. A learned energy does not know
-    how its constant changes from level to level, nor the weights of modes that no data join: there
-    particles are carried by the flow :math:`dy / d \log \sigma = y - \hat x_\sigma(y)`, which takes
-    one level's prior to the next one's with the weights of its modes, and the weights are ratios of
-    likelihoods alone. The highest level must be one where modes are joined; where walks there do
-    not forget their starts, a warning says so.
+    From level to level particles are carried by the flow
+    :math:`dy / d \log \sigma = y - \hat x_\sigma(y)`, which takes one level's prior to the next
+    one's with the weights of its modes: weights of particles are ratios of likelihoods alone.
+    Ratios of whole targets, which are left to priors of one level, take more levels the more
+    dimensions there are (88 for 10 in 80), and ask of a learned energy what it does not know: how
+    its constant changes, and the weights of modes that no data join. The highest level must be one
+    where modes are joined; where walks there do not forget their starts, a warning says so.
 
     Parameters
     ----------
@@ -151,9 +150,10 @@ def smc(
 
     Notes
     -----
-    The number of levels grows with the root of d. Each costs a gradient of the prior for every
-    leapfrog, one more for learned priors, and 16 for data that are not linear-Gaussian; the flow
-    14 for every factor of e between the highest and the lowest level.
+    Each level costs a gradient of the prior for every leapfrog, one more for the flow, and 16 for
+    data that are not linear-Gaussian; the flow 14 for every factor of e between the highest and the
+    lowest level. The error of its steps is below chance with 16,000 particles (.003 in a log
+    evidence).
 
     Source: Del Moral, Doucet and Jasra (2006); the flow: Song et al. (2021); particles that flows
     carry, learned for the purpose: Arbel, Matthews and Doucet (2021).
@@ -164,9 +164,8 @@ def smc(
     check_share("target_ess", target_ess)
     posterior = posterior_energy(energy, observation, closure, sigma=sigma)
     key_way, key_jump = jax.random.split(rng_key)
-    follow = carried if has_levels(energy) and not _is_exact(energy) else weighed
     particles, levels = _descend(
-        key_way, energy, posterior, num_particles, num_moves, target_ess, follow, progress_bar
+        key_way, energy, posterior, num_particles, num_moves, target_ess, progress_bar
     )
     keys = jax.random.split(key_jump, num_particles)
     x = draw_many(posterior, keys, particles.y).x
@@ -192,8 +191,7 @@ def annealed_start(
 
     A walk that starts at its own noise level can stay in the mode it falls into. Chains come down
     from much noise instead, along `Bridge`: by `smc` with at least 256 particles (64 with learned
-    priors), so that modes get their weights. The flow carries those of exact priors, too: it takes
-    half the levels, and the error of its steps does not matter at a start.
+    priors), so that modes get their weights.
 
     With learned priors of more than 128 dimensions, where so many would be dear, or of one level,
     where there is no flow, chains are neither weighed nor resampled: modes keep the weights that
@@ -236,8 +234,7 @@ def annealed_start(
         )
     if least:
         count = max(num_chains, least)
-        follow = carried if has_levels(energy) else weighed
-        particles, _ = _descend(rng_key, energy, posterior, count, 3, 0.6, follow, progress_bar)
+        particles, _ = _descend(rng_key, energy, posterior, count, 3, 0.6, progress_bar)
         return particles.y[np.linspace(0, count - 1, num_chains).round().astype(int)]
     return _come_down(
         rng_key, energy, posterior, num_chains, num_levels or 10, steps_per_level or 10,
@@ -273,11 +270,10 @@ def _descend(
     num_particles: int,
     num_moves: int,
     target_ess: float,
-    follow: Callable[[Bridge, Array], Follow],
     progress_bar: bool,
 ) -> tuple[Particles, list[Level]]:
     """Weigh, resample, move, until the posterior is reached."""
-    way = bridge(energy, posterior)
+    way, follow = bridge(energy, posterior), carried if has_levels(energy) else weighed
     key_start, key_levels = jax.random.split(rng_key)
     particles = at_the_top(key_start, way, num_particles)
     before, u, levels, stride = _moved(way, -1.0), -1.0, [], FIRST_STRIDE
@@ -337,12 +333,7 @@ def _moved(way: Bridge, u: float) -> Bridge:
 
 def _fewest_particles(energy: Any, posterior: PosteriorEnergy) -> int:
     """That know the weights of modes; 0 where chains of a start are not weighed."""
-    if _is_exact(energy):
+    if isinstance(energy, SmoothedEnergy) and energy.is_exact:
         return PARTICLES["exact"]
     small = math.prod(posterior.event_shape or ()) <= WEIGHED_SIZE
     return PARTICLES["learned"] if small and has_levels(energy) else 0
-
-
-def _is_exact(energy: SmoothedEnergy | NoiseConditionalEnergy) -> bool:
-    """Known in closed form; a range of levels is always learned."""
-    return isinstance(energy, SmoothedEnergy) and energy.is_exact
