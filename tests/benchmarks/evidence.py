@@ -2,7 +2,9 @@
 
 ``learned``: two modes at distance 6, four to one before the data and about even after them, known
 to a learned energy by samples. ``digits``: an exact prior of 64 dimensions, half the pixels hidden.
-Errors are against the exact posterior.
+``lattice``: one of 80 dimensions, whose 25 modes stand apart. ``steps``: mixtures of one and two
+dimensions and many particles, for the error of the flow's steps. Errors are against the exact
+posterior.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from neb_ppl import inverse
 from tests.benchmarks.inverse.problems import groups
 from tests.benchmarks.timing import report
 
-RUNS, PARTICLES = 4, 512
+RUNS, PARTICLES, MANY = 4, 512, 16_384
 TRAININGS, STEPS = 3, 4_000
 IMAGES = 2
 LEVEL = 0.2
@@ -30,12 +32,12 @@ def weighed():
     return mock.patch.object(smc, "carried", smc.weighed)
 
 
-def row(name: str, energy, observation, exact, sigma: float | None = None) -> dict:
+def row(name: str, energy, observation, exact, sigma=None, num_particles: int = PARTICLES) -> dict:
     """Some runs beside the exact answer; shares of modes, too, where sigma is given."""
     started = time.perf_counter()
     runs = [
         inverse.smc(
-            jax.random.key(i), energy, observation, sigma=sigma, num_particles=PARTICLES,
+            jax.random.key(i), energy, observation, sigma=sigma, num_particles=num_particles,
             progress_bar=False,
         )
         for i in range(RUNS)
@@ -88,26 +90,58 @@ def learned() -> list[dict]:
     return rows
 
 
+def both(name: str, prior, look, *sizes) -> list[dict]:
+    """An exact prior, with both sorts of weights."""
+    exact = inverse.exact_posterior(prior, look)
+    rows = [row(f"{name}, carried", prior, look, exact, *sizes)]
+    with weighed():
+        return [*rows, row(f"{name}, weighed", prior, look, exact, *sizes)]
+
+
 def digits() -> list[dict]:
     """64 dimensions, the exact prior."""
-    rows = []
-    for problem in groups("A", "inpaint", "test", None)[0][:IMAGES]:
-        operator = inverse.from_matrix(problem.matrix, problem.event_shape)
-        look = inverse.gaussian(operator, problem.observation, problem.scale)
-        prior = problem.energy(0.8 * float(inverse.split_bound(look)))
-        exact = inverse.exact_posterior(prior, look)
-        rows.append(row(f"digits {problem.seed}, carried", prior, look, exact))
-        with weighed():
-            rows.append(row(f"digits {problem.seed}, weighed", prior, look, exact))
-    return rows
+    found = groups("A", "inpaint", "test", None)[0][:IMAGES]
+    return [row for p in found for row in both(f"digits {p.seed}", *_at_the_bound(p, 0.8))]
+
+
+def lattice() -> list[dict]:
+    """80 dimensions, two measurements."""
+    problem = groups("D", "d80 m2", "validation", None)[0][0]
+    return both("lattice", *_at_the_bound(problem, 0.7))
+
+
+def steps() -> list[dict]:
+    """Modes of one width and of several, even and uneven; the share is of x beyond 0."""
+    even = neb.gaussian_mixture([0.5, 0.5], [[-3.0, 0.0], [3.0, 0.0]], [0.09, 0.09], 0.3)
+    uneven = neb.gaussian_mixture([0.9, 0.1], [[-3.0, 0.0], [3.0, 0.0]], [0.01, 1.0], 0.1)
+    three = neb.gaussian_mixture([0.6, 0.3, 0.1], [[-4.0], [0.0], [5.0]], [0.04, 0.25, 0.01], 0.1)
+    looks = {
+        "even": (even, inverse.gaussian(inverse.from_matrix([[0.1, 1.0]]), [0.17], 0.5)),
+        "uneven": (uneven, inverse.gaussian(inverse.from_matrix([[0.3, 1.0]]), [0.7], 0.3)),
+        "three": (three, inverse.gaussian(inverse.from_matrix([[0.2]]), [0.6], 0.5)),
+    }
+    return [
+        row
+        for name, (prior, look) in looks.items()
+        for row in both(name, prior, look, prior.sigma, MANY)
+    ]
+
+
+def _at_the_bound(problem, share: float) -> tuple:
+    """The exact prior at a share of the split's bound, and the data."""
+    operator = inverse.from_matrix(problem.matrix, problem.event_shape)
+    look = inverse.gaussian(operator, problem.observation, problem.scale)
+    return problem.energy(share * float(inverse.split_bound(look))), look
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json")
+    parser.add_argument("--parts", nargs="+", help="learned, digits, lattice, steps; all if absent")
     given = parser.parse_args()
-    report([*learned(), *digits()], given.json)
+    parts = {part.__name__: part for part in (learned, digits, lattice, steps)}
+    report([row for name in given.parts or parts for row in parts[name]()], given.json)
 
 
 if __name__ == "__main__":

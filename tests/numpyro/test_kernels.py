@@ -31,7 +31,9 @@ def by_chain(run):
 
 
 @pytest.mark.filterwarnings("ignore:Some donated buffers")  # of NumPyro, under jax.vmap
-@pytest.mark.parametrize("method", ["sequential", "parallel", jax.vmap])
+@pytest.mark.parametrize(
+    "method", [pytest.param("sequential", marks=pytest.mark.slow), "parallel", jax.vmap]
+)
 def test_other_chain_methods_have_the_posterior(method):
     """Six moments, abs z < 5; deterministic sites come along. (All other tests: "vectorized".)"""
     run = mcmc(WalkKernel(model, walk=neb.GHMC()), method=method, samples=8_000, thinning=4)
