@@ -88,8 +88,9 @@ def downsample(factor: int, event_shape: tuple[int, ...]) -> LinearOperator:
     event_shape = check_shape(event_shape)
     whole = isinstance(factor, int | np.integer) and factor >= 1
     if not whole or any(n % factor for n in event_shape):
+        swapped = " The order is downsample(factor, event_shape)." if np.ndim(factor) else ""
         raise InvalidArgumentError(
-            f"factor must divide every axis of the event {event_shape}; got {factor!r}."
+            f"factor must divide every axis of the event {event_shape}; got {factor!r}.{swapped}"
         )
     return _Downsample(event_shape, int(factor))
 

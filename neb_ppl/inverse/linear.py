@@ -17,11 +17,18 @@ from neb_ppl.inverse.operators import LinearOperator, from_matrix, weighted
 from neb_ppl.inverse.pairs import Explanation, PosteriorEnergy
 from neb_ppl.types import Array, Event, Scalar
 
-__all__ = ["SPLIT_IS_EXACT", "SplitPosterior", "Whitened", "WhitenedPosterior", "whiten"]
+__all__ = ["SplitPosterior", "Whitened", "WhitenedPosterior", "claim_of_split", "whiten"]
 
-SPLIT_IS_EXACT = (
-    "for this prior, always: y in law, x in mean and covariance (x given y taken as Gaussian)"
-)
+
+def claim_of_split(prior: SmoothedEnergy) -> tuple[str, str]:
+    """How far it is exact, and its bias."""
+    law = "y in law, x in mean and covariance (x given y taken as Gaussian)"
+    if prior.is_exact:
+        return f"for this prior, always: {law}", "none"
+    return (
+        f"for the prior as learned: {law}, where that is a density of data plus noise",
+        "none but the prior's",
+    )
 
 
 class Whitened(NamedTuple):
@@ -111,8 +118,7 @@ class SplitPosterior(WhitenedPosterior):
             "split",
             "p_sigma(y) N(o; A y, R - sigma^2 A A^T)",
             "the prior's own, stochastic",
-            SPLIT_IS_EXACT,
-            "none",
+            *claim_of_split(self.prior),
             float(self.sigma),
             float(self.bound),
             "one gradient of the prior a step; a draw of x: d Hessian products up to 128 "

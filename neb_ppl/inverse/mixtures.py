@@ -9,7 +9,7 @@ from jax.scipy import special, stats
 
 from neb_ppl._pytree import value
 from neb_ppl.energies.base import SmoothedEnergy, check_event
-from neb_ppl.inverse.linear import SPLIT_IS_EXACT
+from neb_ppl.inverse.linear import claim_of_split
 from neb_ppl.inverse.observations import BernoulliObservation, StudentTObservation
 from neb_ppl.inverse.pairs import Explanation, PosteriorEnergy
 from neb_ppl.types import Array, Event, Scalar
@@ -53,8 +53,7 @@ class ProbitSplitPosterior(PosteriorEnergy):
             "split",
             "p_sigma(y) prod Phi(+-a.y / sqrt(tau^2 - sigma^2 |a|^2))",
             "the prior's own, stochastic",
-            SPLIT_IS_EXACT,
-            "none",
+            *claim_of_split(self.prior),
             float(self.sigma),
             float(self.bound),
             "one gradient of the prior a step",

@@ -257,7 +257,7 @@ def gaussian(
     ----------
     operator : LinearOperator, or a function of one event
     value : array
-        o, in the operator's output shape.
+        o, in the operator's output shape; under a `mask` a whole event does, too.
     noise_scale : float, or array of that shape
         tau: standard deviations, in the units of o.
     noise_covariance : array, shape ``(m, m)``, optional
@@ -270,7 +270,10 @@ def gaussian(
     EventShapeError, NonFiniteDataError
     """
     if (noise_scale is None) == (noise_covariance is None):
-        raise InvalidArgumentError("give exactly one of noise_scale and noise_covariance.")
+        given = "neither" if noise_scale is None else "both"
+        raise InvalidArgumentError(
+            f"give exactly one of noise_scale and noise_covariance; got {given}."
+        )
     o = _data(operator, value)
     if noise_covariance is None:
         return GaussianObservation(_forward(operator), o, _scale(noise_scale, operator, o))

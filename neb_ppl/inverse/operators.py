@@ -117,8 +117,8 @@ class LinearOperator(abc.ABC):
             )
         if first.out_shape != self.in_shape:
             raise EventShapeError(
-                f"{type(self).__name__} takes events {self.in_shape}; {type(first).__name__}, "
-                f"which comes first, gives {first.out_shape}."
+                f"A @ B applies B first, and here A = {self!r} does not take what B = {first!r} "
+                "gives."
             )
         return _Composed(self, first)
 

@@ -316,14 +316,20 @@ def _choose(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> s
             closure = "plugin"
         if closure == "moment" and observation.is_linear and _is_gaussian(prior):
             return closure
-    known = has_levels(prior) and bound > 0
-    wanted = f"sigma={SHARE_OF_BOUND * float(bound):.3g}, which this energy is known at"
-    way = wanted if known else "a smaller sigma (left out, it is chosen where levels are known)"
-    limit = f"exact only for sigma below {float(bound):.4g}" if bound > 0 else "never exact here"
+    wanted = f"sigma={SHARE_OF_BOUND * float(bound):.3g}"
+    if not bound > 0:
+        limit, way = "never exact here", "Its bias falls with sigma"
+    else:
+        limit = f"exact only up to sigma = {LARGEST_SHARE * float(bound):.4g}"
+        way = f"The way to exact draws is {wanted}, which this energy is known at"
+        if not has_levels(prior):
+            way = (
+                f"The way to exact draws is a prior known at {wanted}: leave sigma out where its "
+                "sigma_range reaches that, else train with one that does"
+            )
     warnings.warn(
         f"closure {closure!r} is an approximation: the split is {limit}, and sigma is "
-        f"{float(prior.sigma):.4g}. The way to exact draws is {way}; .explain() says what this one "
-        "is.",
+        f"{float(prior.sigma):.4g}. {way}; .explain() says what this one is.",
         ApproximationWarning,
         stacklevel=3,
     )
@@ -348,9 +354,10 @@ def _split(
         if not float(prior.sigma) <= LARGEST_SHARE * float(bound):
             raise InvalidArgumentError(
                 f"sigma is {float(prior.sigma):.4g}, and the split exists below "
-                f"{float(bound):.4g} (noise_scale / ||A||). Two ways out: an energy of a smaller "
-                f"sigma, such as {SHARE_OF_BOUND * float(bound):.3g} (neb_ppl.noise_conditional "
-                "has a range), or closure='moment', which is approximate."
+                f"{float(bound):.4g} (noise_scale / ||A||), up to {LARGEST_SHARE:.0%} of that. Two "
+                "ways out: an energy of a smaller sigma, such as "
+                f"{SHARE_OF_BOUND * float(bound):.3g} (neb_ppl.noise_conditional has a range), or "
+                "closure='moment', which is approximate."
             )
     if white is not None:
         assert isinstance(observation, GaussianObservation)

@@ -246,14 +246,14 @@ class PosteriorResult:
             )
         elif ratio.max() > APART:
             lines.append(
-                f"PROBLEM: the chains disagree. Do not trust these draws yet: {further}. If that "
-                "does not mend it, the posterior has modes apart: neb_ppl.inverse.smc knows their "
-                "weights"
+                "PROBLEM: the chains disagree. Do not trust these draws: the posterior may have "
+                "modes apart, whose weights neb_ppl.inverse.smc knows and more draws do not mend. "
+                f"Where it has none, {further}"
             )
         elif ratio.max() > SHORT:
             lines.append(
-                f"note     chains are short for how they mix; together they are worth "
-                f"{ess.min():.0f} draws or more. {further}"
+                f"note     chains are short for how they mix: in the worst entry they are worth "
+                f"{ess.min():.0f} draws. {further}"
             )
         return "\n".join(lines)
 

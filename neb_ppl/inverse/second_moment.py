@@ -114,7 +114,7 @@ class SecondMoment:
         if self.entries_off.any():
             return (
                 f"deviations of {int(self.entries_off.sum())} entries are off by more than 15 % "
-                "(.entries_off). Pass recalibration=checked.per_entry to posterior_energy"
+                "(.entries_off). Pass this check's .per_entry as recalibration= to posterior_energy"
             )
         if not self.factor_ok:
             return (

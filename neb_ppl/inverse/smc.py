@@ -35,6 +35,7 @@ __all__ = ["Level", "SMCResult", "annealed_start", "smc"]
 CANDIDATES = 16
 FIRST_STRIDE = 0.5
 MAX_LEVELS = 300
+FEWEST = 16  # whose families can tell an error
 PARTICLES = {"exact": 256, "learned": 64}  # at least; 64 know a share of one half to .06
 WEIGHED_SIZE = 128  # dimensions; 64 particles of a U-Net take minutes
 
@@ -92,8 +93,12 @@ class SMCResult:
         known = "unknown"
         if self.log_evidence is not None:
             known = f"{self.log_evidence:.4g} +- {self.standard_error:.2g}"
+            left_out = []
             if self.posterior.closure != "split":
-                known += f" up to the bias of closure={self.posterior.closure!r}"
+                left_out.append(f"the bias of closure={self.posterior.closure!r}")
+            if not self.posterior.prior.is_exact:
+                left_out.append("what is wrong with the learned prior")
+            known += f" up to {' and '.join(left_out)}" if left_out else ""
         worst = min(level.ess for level in self.levels)
         return (
             f"{len(self.y)} particles, {len(self.levels)} levels, smallest ESS {worst:.0f}, "
@@ -133,6 +138,7 @@ def smc(
     energy, observation, closure, sigma
         As in `posterior_energy`.
     num_particles : int
+        At least 16.
     num_moves : int
         HMC steps of 8 leapfrogs at each level.
     target_ess : float
@@ -161,6 +167,11 @@ def smc(
     check_untraced("smc", rng_key, energy, observation)
     check_key(rng_key)
     check_counts(num_particles=num_particles, num_moves=num_moves)
+    if num_particles < FEWEST:
+        raise InvalidArgumentError(
+            f"num_particles must be at least {FEWEST}; got {num_particles}. Fewer know neither the "
+            "evidence nor its error: the default is 512."
+        )
     check_share("target_ess", target_ess)
     posterior = posterior_energy(energy, observation, closure, sigma=sigma)
     key_way, key_jump = jax.random.split(rng_key)

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from neb_ppl.data.checks import check_data
+from neb_ppl.energies import NoiseConditionalEnergy
 from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.energies.scale import DataScale, fit_data_scale
 from neb_ppl.errors import InvalidArgumentError, TrainingDivergedError
@@ -33,6 +34,7 @@ MAX_VALIDATION_NUMBERS = 100_000
 VALIDATION_NUMBERS = 1 << 15
 STEPS_PER_CHUNK = 64
 DENOISING = DenoisingLoss()
+WEIGHED_RISK = "denoising risk per dimension, weighed by 1/sigma^2 + 1/scale^2"
 QUANTILES = jnp.array([0.01, 0.5, 0.99])
 
 Callback = Callable[[int, Any, History], bool | None]
@@ -225,7 +227,8 @@ class _Run:
 
 def _train(run: _Run, state: TrainState, progress_bar: bool) -> History:
     started = time.perf_counter()
-    measure = getattr(run.loss, "measure", History.measure)
+    known = isinstance(state.model, NoiseConditionalEnergy)
+    measure = getattr(run.loss, "measure", WEIGHED_RISK if known else History.measure)
     history = History(state, np.empty(0), stopped="all steps done", measure=measure)
     bar = progress(run.num_steps, "training", show=progress_bar, unit="step")
     bar.update(int(state.step))

@@ -100,7 +100,7 @@ def test_a_range_of_levels_gives_the_best_below_the_bound():
     assert float(posterior_energy(energy, OBSERVATION).sigma) == pytest.approx(0.9 * 0.4)
     assert float(posterior_energy(energy, OBSERVATION, sigma=0.1).sigma) == pytest.approx(0.1)
     noiseless = gaussian(LOOK, [0.1, 0.2], 0.01)
-    with pytest.warns(ApproximationWarning, match="below 0.01"):
+    with pytest.warns(ApproximationWarning, match="up to sigma = 0.0099"):
         assert float(posterior_energy(energy, noiseless).sigma) == pytest.approx(0.05)
 
 
@@ -322,6 +322,19 @@ def test_short_rows_that_are_parallel_are_not_orthogonal():
     assert split_bound(look) == 0
     with pytest.raises(InvalidArgumentError, match="orthogonal"):
         posterior_energy(PRIOR, look, "split")
+
+
+@pytest.mark.parametrize(
+    "prior, observation, told",
+    [
+        (PRIOR, gaussian(LOOK, [0, 0], 0.01), "this energy is known at"),
+        (neb.deen(jax.random.key(0), (D,), 0.3), gaussian(LOOK, [0, 0], 0.01), "train with one"),
+        (PRIOR, poisson(LOOK, [0, 0]), "never exact here.* bias falls with sigma"),
+    ],
+)
+def test_what_is_told_of_the_way_to_exact_draws(prior, observation, told):
+    with pytest.warns(ApproximationWarning, match=told):
+        posterior_energy(prior, observation)
 
 
 def test_moment_of_one_gaussian_is_not_called_an_approximation(recwarn):

@@ -490,6 +490,19 @@ def test_evidence_of_learned_energies_of_one_level_is_not_told():
     assert run.log_evidence is None and "unknown" in str(run)
 
 
+def test_evidence_says_what_it_leaves_out():
+    """What closures and learned priors have wrong is in no standard error; of few particles there
+    is none at all."""
+    learned = as_learned(PRIOR)
+    run = smc(
+        jax.random.key(0), learned, OBSERVATION, closure="moment", num_particles=64,
+        progress_bar=False,
+    )  # fmt: skip
+    assert "bias of closure='moment' and what is wrong with the learned prior" in str(run)
+    with pytest.raises(InvalidArgumentError, match="num_particles must be at least 16; got 1"):
+        smc(jax.random.key(0), PRIOR, OBSERVATION, num_particles=1)
+
+
 def test_evidence_without_a_determinant_is_not_told():
     """300 outputs of no structure: the draws are right, the constant is unknown."""
     matrix = np.random.default_rng(0).normal(size=(300, D)) / 10

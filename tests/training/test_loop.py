@@ -39,6 +39,8 @@ def test_training_lowers_the_risk_below_the_linear_estimator(untrained, moons):
     assert history.best_risk < 0.95 * linear
     assert float(neb.denoising_loss(energy, jax.random.key(9), moons)) < 0.95 * linear
     assert f"{history.best_risk:.5g} (denoising risk per dimension)" in repr(history)
+    _, history = quick(neb.noise_conditional(KEY, (2,), (0.1, 1.0)), moons, num_steps=1)
+    assert "per dimension, weighed by 1/sigma^2" in repr(history)
 
 
 def test_going_on_from_a_state_is_exact(untrained, moons):
