@@ -134,6 +134,7 @@ def test_demo_leaves_no_older_draws_beside_new_pictures(tmp_path, monkeypatch):
     assert not old.exists()
 
 
+@pytest.mark.slow
 def test_demo_writes_its_folder(tmp_path):
     """The whole road with little of everything; its numbers are judged in a slow test."""
     done = call(

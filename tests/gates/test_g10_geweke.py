@@ -116,6 +116,6 @@ def test_the_joint_law_is_the_same_both_ways(learned):
     assert np.abs(z_scores(learned, model)).max() < 5
 
 
-@pytest.mark.parametrize("mutant", [loud, twice])
+@pytest.mark.parametrize("mutant", [pytest.param(loud, marks=pytest.mark.slow), twice])
 def test_mutants_are_seen(learned, mutant):
     assert np.abs(z_scores(learned, mutant)).max() > 8

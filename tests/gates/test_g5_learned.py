@@ -58,7 +58,7 @@ def test_the_learned_energy_is_near_the_exact_one():
     assert passes(learn(seed=100))
 
 
-@pytest.mark.parametrize("num_steps", [0, 15, 150])
+@pytest.mark.parametrize("num_steps", [0, pytest.param(15, marks=pytest.mark.slow), 150])
 def test_an_untrained_or_hardly_trained_network_fails(num_steps):
     """Mutants: no training, a hundredth and a tenth of it."""
     assert not passes(learn(seed=100, num_steps=num_steps))

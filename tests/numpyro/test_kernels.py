@@ -32,7 +32,12 @@ def by_chain(run):
 
 @pytest.mark.filterwarnings("ignore:Some donated buffers")  # of NumPyro, under jax.vmap
 @pytest.mark.parametrize(
-    "method", [pytest.param("sequential", marks=pytest.mark.slow), "parallel", jax.vmap]
+    "method",
+    [
+        pytest.param("sequential", marks=pytest.mark.slow),
+        "parallel",
+        pytest.param(jax.vmap, marks=pytest.mark.slow),
+    ],
 )
 def test_other_chain_methods_have_the_posterior(method):
     """Six moments, abs z < 5; deterministic sites come along. (All other tests: "vectorized".)"""
@@ -43,7 +48,14 @@ def test_other_chain_methods_have_the_posterior(method):
 
 
 @pytest.mark.parametrize(
-    "walk", [neb.NUTS(), neb.MALA(), neb.KineticLangevin(0.1), neb.MCLMC(0.1)], ids=str
+    "walk",
+    [
+        pytest.param(neb.NUTS(), marks=pytest.mark.slow),
+        neb.MALA(),
+        neb.KineticLangevin(0.1),
+        neb.MCLMC(0.1),
+    ],
+    ids=str,
 )
 def test_every_walk_has_it(walk):
     """Chains many enough that the few that start far do no harm; unadjusted steps are small."""
@@ -67,6 +79,7 @@ def test_nuts_and_a_factor_have_it():
         assert (np.abs(by_chain(run)) < 5).all()
 
 
+@pytest.mark.slow
 def test_a_block_of_gibbs_has_it():
     """Two walks of ours, and one beside NUTS."""
     walked = [(WalkKernel(model, walk=neb.MALA()), [site]) for site in ("y", "gain")]
