@@ -26,7 +26,7 @@ def claim_of_split(prior: SmoothedEnergy) -> tuple[str, str]:
     if prior.is_exact:
         return f"for this prior, always: {law}", "none"
     return (
-        f"for the prior as learned: {law}, where that is a density of data plus noise",
+        f"for the prior as it is: {law}, where that is a density of data plus noise",
         "none but the prior's",
     )
 

@@ -318,7 +318,7 @@ def _choose(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> s
             return closure
     wanted = f"sigma={SHARE_OF_BOUND * float(bound):.3g}"
     if not bound > 0:
-        limit, way = "never exact here", "Its bias falls with sigma"
+        limit, way = "never exact here", f"The bias of {closure!r} falls with sigma"
     else:
         limit = f"exact only up to sigma = {LARGEST_SHARE * float(bound):.4g}"
         way = f"The way to exact draws is {wanted}, which this energy is known at"

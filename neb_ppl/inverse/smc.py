@@ -129,8 +129,9 @@ def smc(
     one's with the weights of its modes: weights of particles are ratios of likelihoods alone.
     Ratios of whole targets, which are left to priors of one level, take more levels the more
     dimensions there are (88 for 10 in 80), and ask of a learned energy what it does not know: how
-    its constant changes, and the weights of modes that no data join. The highest level must be one
-    where modes are joined; where walks there do not forget their starts, a warning says so.
+    its constant changes, and the weights of modes that no data join. Of a learned prior the highest
+    level must be one where modes are joined; where walks there do not forget their starts, a
+    warning says so.
 
     Parameters
     ----------
@@ -158,8 +159,8 @@ def smc(
     -----
     Each level costs a gradient of the prior for every leapfrog, one more for the flow, and 16 for
     data that are not linear-Gaussian; the flow 14 for every factor of e between the highest and the
-    lowest level. The error of its steps is below chance with 16,000 particles (.003 in a log
-    evidence).
+    lowest level. The error of its steps, below .01 in a log evidence in three mixtures of one and
+    two dimensions, does not fall with more particles and is not in `standard_error`.
 
     Source: Del Moral, Doucet and Jasra (2006); the flow: Song et al. (2021); particles that flows
     carry, learned for the purpose: Arbel, Matthews and Doucet (2021).
