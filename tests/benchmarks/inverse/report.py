@@ -54,12 +54,12 @@ def _energies(row: dict) -> np.ndarray:
 
 
 def _ratio(best: np.ndarray, own: np.ndarray) -> str:
+    if own.mean() <= 0:
+        return "at the floor"  # of two sets of exact draws
     index = np.random.default_rng(0).integers(0, len(own), (RESAMPLES, len(own)))
     below, above = own[index].mean(1), best[index].mean(1)
     ratios = np.where(below > 0, above / np.maximum(below, 1e-12), np.inf)
     least = np.quantile(ratios, 0.05, method="lower")
-    if own.mean() <= 0:
-        return "at the floor"  # of two sets of exact draws
     return f"{_number(best.mean() / own.mean())} ({_number(least)} up)"
 
 
