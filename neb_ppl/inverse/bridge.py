@@ -72,9 +72,7 @@ class Bridge:
 
     def data_energy(self, y: Event) -> Scalar:
         """What the data add to the prior's energy."""
-        return self._turned(
-            lambda: self._early_data(y), lambda: self.posterior(y) - self.posterior.prior(y)
-        )
+        return self._turned(lambda: self._early_data(y), lambda: self.posterior.data_energy(y))
 
     def _turned(self, early: Callable[[], Scalar], final: Callable[[], Scalar]) -> Scalar:
         """From one to the other between u = 1 and 2, in proportion."""

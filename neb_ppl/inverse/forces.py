@@ -26,18 +26,23 @@ class ForcedPosterior(PosteriorEnergy):
     force_is_gradient: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def value_and_force(self, y: Event) -> tuple[Scalar, Event]:
-        """Energy, and its gradient with the Hessian held fixed."""
+    def energies_and_force(self, y: Event) -> tuple[Scalar, Scalar, Event]:
+        """The prior's energy, the data's, and the sum's gradient with the Hessian held fixed."""
 
     def __call__(self, y: Event) -> Scalar:
         """Energy of one event."""
         check_event(self, y)
         return _energy(self, y)
 
+    def data_energy(self, y: Event) -> Scalar:
+        """The data's part; no gradient belongs to it alone."""
+        return self.energies_and_force(y)[1]
+
 
 @jax.custom_jvp
 def _energy(posterior: ForcedPosterior, y: Event) -> Scalar:
-    return posterior.value_and_force(y)[0]
+    of_prior, of_data, _ = posterior.energies_and_force(y)
+    return of_prior + of_data
 
 
 @partial(_energy.defjvp, symbolic_zeros=True)
@@ -48,5 +53,5 @@ def _force(primals: tuple, tangents: tuple) -> tuple:
             f"the {posterior.closure} closure can be differentiated in y alone: its own numbers "
             "(noise scale, operator, sigma) cannot be latent. Use closure='split' or 'isotropic'."
         )
-    phi, force = posterior.value_and_force(y)
-    return phi, jnp.vdot(force, jnp.asarray(tangents[1]))
+    of_prior, of_data, force = posterior.energies_and_force(y)
+    return of_prior + of_data, jnp.vdot(force, jnp.asarray(tangents[1]))

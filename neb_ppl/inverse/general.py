@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from neb_ppl._pytree import static, value
-from neb_ppl.energies.base import CleanDraw, SmoothedEnergy, check_event
+from neb_ppl.energies.base import CleanDraw, SmoothedEnergy
 from neb_ppl.estimators import bayes_estimator, covariance_product, covariance_root
 from neb_ppl.inverse.forces import ForcedPosterior
 from neb_ppl.inverse.observations import Observation
@@ -27,10 +27,9 @@ class PluginPosterior(PosteriorEnergy):
     prior: SmoothedEnergy
     observation: Observation
 
-    def __call__(self, y: Event) -> Scalar:
-        """Energy of one event."""
-        check_event(self, y)
-        return self.prior(y) - self.observation.log_likelihood(bayes_estimator(self.prior, y))
+    def data_energy(self, y: Event) -> Scalar:
+        """``-log p(o | x = xhat(y))``."""
+        return -self.observation.log_likelihood(bayes_estimator(self.prior, y))
 
     def clean_draw(self, rng_key: PRNGKey, y: Event) -> CleanDraw:
         """The mean."""
@@ -58,10 +57,9 @@ class SmoothedVariablePosterior(PosteriorEnergy):
     observation: Observation
     closure: str = static()  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def __call__(self, y: Event) -> Scalar:
-        """Energy of one event."""
-        check_event(self, y)
-        return self.prior(y) - self.observation.log_likelihood(y)
+    def data_energy(self, y: Event) -> Scalar:
+        """``-log p(o | x = y)``."""
+        return -self.observation.log_likelihood(y)
 
     def clean_mean(self, y: Event) -> Event:
         """The prior's jump; y itself under `direct`."""
@@ -118,15 +116,15 @@ class MonteCarloPosterior(ForcedPosterior):
         possible = jnp.isfinite(log_weights).any()
         return CleanDraw(jnp.where(possible, chosen, jnp.nan), num_clamped, lowest)
 
-    def value_and_force(self, y: Event) -> tuple[Scalar, Event]:
-        """Energy, and its gradient with the shape of the cloud held fixed."""
+    def energies_and_force(self, y: Event) -> tuple[Scalar, Scalar, Event]:
+        """The prior's energy, the data's, and the sum's gradient, the cloud's shape held fixed."""
         phi, gradient, product = covariance_product(self.prior, y)
         x, log_weights, _, _ = self._candidates(self.points, y)
         weights = jax.nn.softmax(log_weights)
         pulls = jax.vmap(jax.grad(self.observation.log_likelihood))(x)
         pull = product(jnp.tensordot(weights, pulls, axes=1)) / self.sigma**2
-        count = jnp.log(len(self.points))
-        return phi - jax.nn.logsumexp(log_weights) + count, gradient - pull
+        of_data = jnp.log(len(self.points)) - jax.nn.logsumexp(log_weights)
+        return phi, of_data, gradient - pull
 
     def explain(self) -> Explanation:
         """Target, jump, exactness, bias, bound on sigma, and cost."""

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 
 from neb_ppl._precise import matmul
 from neb_ppl._pytree import value
-from neb_ppl.energies.base import SmoothedEnergy, check_event
+from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.inverse.gram import DiagonalGram, Gram
 from neb_ppl.inverse.observations import GaussianObservation
 from neb_ppl.inverse.operators import LinearOperator, from_matrix, weighted
 from neb_ppl.inverse.pairs import Explanation, PosteriorEnergy
+from neb_ppl.inverse.recalibrated import RecalibratedEnergy
 from neb_ppl.types import Array, Event, Scalar
 
 __all__ = ["SplitPosterior", "Whitened", "WhitenedPosterior", "claim_of_split", "whiten"]
@@ -23,10 +24,12 @@ __all__ = ["SplitPosterior", "Whitened", "WhitenedPosterior", "claim_of_split", 
 def claim_of_split(prior: SmoothedEnergy) -> tuple[str, str]:
     """How far it is exact, and its bias."""
     law = "y in law, x in mean and covariance (x given y taken as Gaussian)"
+    if isinstance(prior, RecalibratedEnergy):
+        law = "y in law, x in mean; its covariance given y is recalibrated"
     if prior.is_exact:
         return f"for this prior, always: {law}", "none"
     return (
-        f"for the prior as it is: {law}, where that is a density of data plus noise",
+        f"for the prior as it is: {law}, where that is the density of data plus noise",
         "none but the prior's",
     )
 
@@ -107,10 +110,9 @@ class SplitPosterior(WhitenedPosterior):
     observation: GaussianObservation
     white: Whitened
 
-    def __call__(self, y: Event) -> Scalar:
-        """Energy of one event; the likelihood's part is normalised where `is_normalised`."""
-        check_event(self, y)
-        return self.prior(y) + self.white.energy(-(self.sigma**2), self.white.operator(y))
+    def data_energy(self, y: Event) -> Scalar:
+        """``-log N(o; A y, R - sigma^2 A A^T)``, normalised where `is_normalised`."""
+        return self.white.energy(-(self.sigma**2), self.white.operator(y))
 
     def explain(self) -> Explanation:
         """Target, jump, exactness, bias, bound on sigma, and cost."""

@@ -8,7 +8,7 @@ import numpy as np
 from jax.scipy import special, stats
 
 from neb_ppl._pytree import value
-from neb_ppl.energies.base import SmoothedEnergy, check_event
+from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.inverse.linear import claim_of_split
 from neb_ppl.inverse.observations import BernoulliObservation, StudentTObservation
 from neb_ppl.inverse.pairs import Explanation, PosteriorEnergy
@@ -34,13 +34,12 @@ class ProbitSplitPosterior(PosteriorEnergy):
     observation: BernoulliObservation
     row_norms: Array
 
-    def __call__(self, y: Event) -> Scalar:
-        """Energy of one event."""
-        check_event(self, y)
+    def data_energy(self, y: Event) -> Scalar:
+        """Of the signs of outputs with what noise is left."""
         o = self.observation
         spread = jnp.sqrt(o.noise_scale**2 - self.sigma**2 * self.row_norms)
         u = (2 * o.value - 1) * o.operator(y) / spread
-        return self.prior(y) - jnp.sum(stats.norm.logcdf(u))
+        return -jnp.sum(stats.norm.logcdf(u))
 
     @property
     def bound(self) -> Scalar:
@@ -75,10 +74,9 @@ class StudentTSplitPosterior(PosteriorEnergy):
     observation: StudentTObservation
     row_norms: Array
 
-    def __call__(self, y: Event) -> Scalar:
-        """Energy of one event."""
-        check_event(self, y)
-        return self.prior(y) - jnp.sum(self.log_density(self.observation.operator(y)))
+    def data_energy(self, y: Event) -> Scalar:
+        """Summed over outputs."""
+        return -jnp.sum(self.log_density(self.observation.operator(y)))
 
     def log_density(self, seen: Array) -> Array:
         """``log p(o | y)`` of each output, normalised but for `lost`; NaN beyond the bound."""

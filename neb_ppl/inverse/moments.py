@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from neb_ppl._precise import matmul
 from neb_ppl._pytree import value
-from neb_ppl.energies.base import CleanDraw, SmoothedEnergy, check_event
+from neb_ppl.energies.base import CleanDraw, SmoothedEnergy
 from neb_ppl.estimators import bayes_estimator, covariance_product, jump_noise
 from neb_ppl.inverse.forces import ForcedPosterior
 from neb_ppl.inverse.linear import Whitened, WhitenedPosterior
@@ -133,15 +133,15 @@ class MomentPosterior(ForcedPosterior):
             eigenvectors,
         )
 
-    def value_and_force(self, y: Event) -> tuple[Scalar, Event]:
-        """Energy, and its gradient with S held fixed."""
+    def energies_and_force(self, y: Event) -> tuple[Scalar, Scalar, Event]:
+        """The prior's energy, the data's, and the sum's gradient with S held fixed."""
         close = self.close(y)
         weighed = close.solve(close.residual)
         misfit = jnp.vdot(close.residual, weighed)
         normaliser = jnp.sum(jnp.log(2 * jnp.pi * close.eigenvalues))
-        phi = close.phi + 0.5 * (misfit + normaliser) + self.data.constant
+        of_data = 0.5 * (misfit + normaliser) + self.data.constant
         force = close.gradient - matmul(close.cross.T, weighed) / self.sigma**2
-        return phi, force.reshape(y.shape)
+        return close.phi, of_data, force.reshape(y.shape)
 
     def explain(self) -> Explanation:
         """Target, jump, exactness, bias, bound on sigma, and cost."""
@@ -211,11 +211,10 @@ class IsotropicPosterior(WhitenedPosterior):
         """``r^2``, what is left of the variance of x once y is known."""
         return self.sigma**2 * self.prior_variance / (self.sigma**2 + self.prior_variance)
 
-    def __call__(self, y: Event) -> Scalar:
-        """Energy of one event."""
-        check_event(self, y)
+    def data_energy(self, y: Event) -> Scalar:
+        """``-log N(o; A xhat(y), R + r^2 A A^T)``."""
         estimate = bayes_estimator(self.prior, y)
-        return self.prior(y) + self.white.energy(self.remaining, self.operator(estimate))
+        return self.white.energy(self.remaining, self.operator(estimate))
 
     @property
     def operator(self) -> LinearOperator:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from neb_ppl.energies.base import CleanDraw, ConditionedEnergy, SmoothedEnergy
+from neb_ppl.energies.base import CleanDraw, ConditionedEnergy, SmoothedEnergy, check_event
 from neb_ppl.estimators import Jump, bayes_estimator, clean_draw, stochastic_jump
 from neb_ppl.inverse.observations import Observation
 from neb_ppl.types import Event, PRNGKey, Scalar
@@ -116,8 +116,17 @@ class PosteriorEnergy(ConditionedEnergy):
         return True
 
     @abc.abstractmethod
+    def data_energy(self, y: Event) -> Scalar:
+        r"""What the data add to the prior's energy, :math:`-\log p(o \mid y)`."""
+
+    @abc.abstractmethod
     def explain(self) -> Explanation:
         """Target, jump, exactness, bias, bound on sigma, and cost."""
+
+    def __call__(self, y: Event) -> Scalar:
+        """Energy of one event."""
+        check_event(self, y)
+        return self.prior(y) + self.data_energy(y)
 
     def clean_mean(self, y: Event) -> Event:
         """That of the prior: given y, x and the data are independent."""

@@ -1,4 +1,4 @@
-"""Particles on the way to a posterior: where they begin, are carried, weighed, resampled, moved."""
+"""Particles on the way to a posterior: where they begin, are carried and weighed, and moved."""
 
 import dataclasses
 import warnings
@@ -19,20 +19,14 @@ from neb_ppl.types import Array, Event, Float, PRNGKey, Scalar
 from neb_ppl.walks import HMC
 from neb_ppl.walks.starts import start_at_noise, walk_from
 
-__all__ = [
-    "Follow", "Particles", "at_the_top", "carried", "effective", "move", "resample",
-    "standard_error", "weighed",
-]  # fmt: skip
+__all__ = ["Particles", "at_the_top", "effective", "move", "resample", "standard_error"]
 
 LEAPFROGS = 8
 TARGET_ACCEPTANCE = 0.8
 FIRST_STEP = 0.3
 PRIOR_STEPS = 200
-LARGEST_ERROR = 0.5
+FEWEST_FAMILIES = 4
 LONGEST_FLOW = 0.15  # one Heun step, in log sigma
-
-# To a later position, in one simple step or in steps of Heun's rule: particles, log weights.
-Follow = Callable[[Bridge, bool], tuple[Array, Array]]
 
 
 class Particles(NamedTuple):
@@ -91,14 +85,12 @@ def _is_remembered(start: Array, y: Array, sigma: float) -> bool:
     return False
 
 
-def weighed(before: Bridge, y: Array) -> Follow:
-    """Particles stay where they are; weights are ratios of the targets."""
-    old = jax.vmap(before)(y)
-    return lambda after, simple: (y, _or_nothing(old - jax.vmap(after)(y)))
+def carried(before: Bridge, y: Array) -> Callable[[Bridge, bool], tuple[Array, Array]]:
+    """To a later position, in one simple step or in steps of Heun's rule: particles, log weights.
 
-
-def carried(before: Bridge, y: Array) -> Follow:
-    """Particles follow the prior's flow; weights are ratios of the likelihoods."""
+    Particles follow the prior's flow, and stay where they are while its noise does; their weights
+    are ratios of the likelihoods.
+    """
     old = jax.vmap(before.data_energy)(y)
     start = jax.vmap(partial(bayes_estimator, before.prior()))(y)
 
@@ -107,7 +99,8 @@ def carried(before: Bridge, y: Array) -> Follow:
             moved = start + after.sigma / before.sigma * (y - start)
         else:
             moved = jax.vmap(partial(_flow, before, after))(y)
-        return moved, _or_nothing(old - jax.vmap(after.data_energy)(moved))
+        log_weights = old - jax.vmap(after.data_energy)(moved)
+        return moved, jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)
 
     return to
 
@@ -118,7 +111,7 @@ def _flow(before: Bridge, after: Bridge, y: Event) -> Event:
     Heun's rule: with the mean of the estimates at both ends of a step.
     """
     fall = jnp.log(after.sigma / before.sigma)
-    steps = jnp.ceil(-fall / LONGEST_FLOW - 1e-3).astype(int)
+    steps = jnp.maximum(jnp.ceil(-fall / LONGEST_FLOW - 1e-3).astype(int), fall < 0)
     ratio = jnp.exp(fall / jnp.maximum(steps, 1))
 
     def step(i: Array, y: Event) -> Event:
@@ -131,16 +124,10 @@ def _flow(before: Bridge, after: Bridge, y: Event) -> Event:
     return jax.lax.fori_loop(0, steps, step, y)
 
 
-def _or_nothing(log_weights: Array) -> Array:
-    return jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)
-
-
-@partial(jax.jit, static_argnums=0)
-def effective(
-    follow: Callable[[Bridge, Array], Follow], before: Bridge, y: Array, ends: Float[Array, " c"]
-) -> Float[Array, " c"]:
+@jax.jit
+def effective(before: Bridge, y: Array, ends: Float[Array, " c"]) -> Float[Array, " c"]:
     """Effective particles at each candidate, where the flow is taken there in one simple step."""
-    to = follow(before, y)
+    to = carried(before, y)
 
     def at(u: Scalar) -> Scalar:
         return ess(to(dataclasses.replace(before, u=u), True)[1])  # pyright: ignore
@@ -148,16 +135,12 @@ def effective(
     return jax.lax.map(at, ends.astype(y.dtype))
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def resample(
-    follow: Callable[[Bridge, Array], Follow],
-    before: Bridge,
-    after: Bridge,
-    particles: Particles,
-    rng_key: PRNGKey,
+    before: Bridge, after: Bridge, particles: Particles, rng_key: PRNGKey
 ) -> tuple[Particles, Scalar]:
     """Particles at the next position, all of one weight, and how many were effective."""
-    y, log_weights = follow(before, particles.y)(after, False)
+    y, log_weights = carried(before, particles.y)(after, False)
     weights = jax.nn.softmax(log_weights)
     index = systematic(rng_key, weights, len(weights))
     gain = jax.nn.logsumexp(log_weights) - jnp.log(len(weights))
@@ -195,9 +178,11 @@ def move(
 def standard_error(ancestor: np.ndarray) -> float:
     r"""Of a log evidence: :math:`\sqrt{\sum_a (n_a - 1)^2} / n` for families of :math:`n_a`.
 
-    It cannot exceed 1, so that from .5 on, as of four families, it says nothing: infinite.
+    It cannot exceed 1, so that of few families it says nothing: infinite where
+    :math:`n^2 / \sum_a n_a^2`, their number were they of one size, is below four.
     Source: Chan and Lai (2013), Lee and Whiteley (2018).
     """
-    families = np.bincount(ancestor, minlength=len(ancestor))
-    found = float(np.sqrt(((families - 1.0) ** 2).sum()) / len(ancestor))
-    return found if found < LARGEST_ERROR else np.inf
+    families = np.bincount(ancestor, minlength=len(ancestor)).astype(float)
+    if len(ancestor) ** 2 < FEWEST_FAMILIES * (families**2).sum():
+        return np.inf
+    return float(np.sqrt(((families - 1) ** 2).sum()) / len(ancestor))

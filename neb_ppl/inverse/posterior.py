@@ -141,7 +141,7 @@ def posterior_energy(
     if white is not None:
         _warn_of_units(prior, observation, white)
     if closure == "auto":
-        closure = _choose(prior, observation, bound)
+        closure = _choose(energy, prior, observation, bound)
     else:
         _refuse_unused(
             closure,
@@ -298,7 +298,7 @@ def _refuse_unused(closure: str, **settings: tuple[str, Any]) -> None:
             )
 
 
-def _choose(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> str:
+def _choose(energy: Any, prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> str:
     """The most exact closure that fits, with a warning where it is not exact."""
     if isinstance(bound, Tracer) or isinstance(prior.sigma, Tracer):
         gaussian = isinstance(observation, GaussianObservation) and observation.is_linear
@@ -316,24 +316,28 @@ def _choose(prior: SmoothedEnergy, observation: Observation, bound: Scalar) -> s
             closure = "plugin"
         if closure == "moment" and observation.is_linear and _is_gaussian(prior):
             return closure
-    wanted = f"sigma={SHARE_OF_BOUND * float(bound):.3g}"
-    if not bound > 0:
-        limit, way = "never exact here", f"The bias of {closure!r} falls with sigma"
-    else:
-        limit = f"exact only up to sigma = {LARGEST_SHARE * float(bound):.4g}"
-        way = f"The way to exact draws is {wanted}, which this energy is known at"
-        if not has_levels(prior):
-            way = (
-                f"The way to exact draws is a prior known at {wanted}: leave sigma out where its "
-                "sigma_range reaches that, else train with one that does"
-            )
+    limit, way = "no split exists here", f"The bias of {closure!r} falls with sigma"
+    if bound > 0:
+        limit = f"the split exists only up to sigma = {LARGEST_SHARE * float(bound):.4g}"
+        way = _way_to_split(energy, SHARE_OF_BOUND * float(bound))
     warnings.warn(
-        f"closure {closure!r} is an approximation: the split is {limit}, and sigma is "
+        f"closure {closure!r} is an approximation: {limit}, and sigma is "
         f"{float(prior.sigma):.4g}. {way}; .explain() says what this one is.",
         ApproximationWarning,
         stacklevel=3,
     )
     return closure
+
+
+def _way_to_split(energy: Any, sigma: float) -> str:
+    """What to do about a prior whose noise is too much for the split."""
+    wanted = f"sigma={sigma:.3g}"
+    if not has_levels(energy):
+        return f"The way to exact draws is a prior of {wanted} (noise_conditional has a range)"
+    low = float(energy.sigma_range[0]) if isinstance(energy, NoiseConditionalEnergy) else 0.0
+    if low > sigma:
+        return f"The way to exact draws is a prior of {wanted}: train with a sigma_range from there"
+    return f"The way to exact draws is {wanted}, which this energy is known at"
 
 
 def _is_gaussian(prior: SmoothedEnergy) -> bool:

@@ -247,8 +247,8 @@ class PosteriorResult:
         elif ratio.max() > APART:
             lines.append(
                 "PROBLEM: the chains disagree. Do not trust these draws: the posterior may have "
-                "modes apart, whose weights neb_ppl.inverse.smc knows and more draws do not mend. "
-                f"Where it has none, {further}"
+                "modes apart, whose weights more draws do not mend. neb_ppl.inverse.smc knows them "
+                f"where the prior is known at many noise levels. Where there are none, {further}"
             )
         elif ratio.max() > SHORT:
             lines.append(

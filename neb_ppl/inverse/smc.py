@@ -18,12 +18,10 @@ from neb_ppl.inverse.pairs import PosteriorEnergy
 from neb_ppl.inverse.particles import (
     Particles,
     at_the_top,
-    carried,
     effective,
     move,
     resample,
     standard_error,
-    weighed,
 )
 from neb_ppl.inverse.posterior import posterior_energy
 from neb_ppl.inverse.result import draw_many
@@ -35,7 +33,7 @@ __all__ = ["Level", "SMCResult", "annealed_start", "smc"]
 CANDIDATES = 16
 FIRST_STRIDE = 0.5
 MAX_LEVELS = 300
-FEWEST = 16  # whose families can tell an error
+FEWEST = 16  # four families of four: fewer families tell no error
 PARTICLES = {"exact": 256, "learned": 64}  # at least; 64 know a share of one half to .06
 WEIGHED_SIZE = 128  # dimensions; 64 particles of a U-Net take minutes
 
@@ -77,8 +75,8 @@ class SMCResult:
         way.
     standard_error : float
         Of the log evidence, from the families of particles with one ancestor at the first level;
-        within a factor of about two of the scatter of runs with other keys. Infinite where fewer
-        than four families of one size would scatter as little: they know no error.
+        within a factor of about two of the scatter of runs with other keys. Infinite where
+        families count for fewer than four of one size, which know no error.
     levels : list of Level
     """
 
@@ -121,17 +119,17 @@ def smc(
     r"""Sequential Monte Carlo over the noise level.
 
     Particles start as draws of the prior at its highest level and follow `Bridge` to the posterior:
-    weighed, resampled, moved by HMC. Levels are chosen so that each leaves `target_ess` of the
-    particles effective.
+    weighed, resampled, moved by HMC. Levels are chosen so that each leaves about `target_ess` of
+    the particles effective.
 
     From level to level particles are carried by the flow
     :math:`dy / d \log \sigma = y - \hat x_\sigma(y)`, which takes one level's prior to the next
     one's with the weights of its modes: weights of particles are ratios of likelihoods alone.
-    Ratios of whole targets, which are left to priors of one level, take more levels the more
-    dimensions there are (88 for 10 in 80), and ask of a learned energy what it does not know: how
-    its constant changes, and the weights of modes that no data join. Of a learned prior the highest
-    level must be one where modes are joined; where walks there do not forget their starts, a
-    warning says so.
+    Ratios of whole targets would take more levels the more dimensions there are (88 for 10 in 80),
+    and ask of a learned energy what it does not know: how its constant changes, and the weights of
+    modes that no data join. Of a learned prior the highest level must be one where modes are
+    joined; where walks there do not forget their starts, a warning says so. A prior of one level
+    carries nothing: its modes have the weights of its first particles, and of what the data say.
 
     Parameters
     ----------
@@ -157,10 +155,11 @@ def smc(
 
     Notes
     -----
-    Each level costs a gradient of the prior for every leapfrog, one more for the flow, and 16 for
-    data that are not linear-Gaussian; the flow 14 for every factor of e between the highest and the
-    lowest level. The error of its steps, below .01 in a log evidence in three mixtures of one and
-    two dimensions, does not fall with more particles and is not in `standard_error`.
+    Each level costs a gradient of the prior for every leapfrog, two more for the flow, and 19 for
+    data that are not linear-Gaussian; after u = 1 also 19 likelihoods of the closure. The flow
+    costs 14 gradients for every factor of e between the highest and the lowest level. The error of
+    its steps, below .01 in a log evidence in three mixtures of one and two dimensions, does not
+    fall with more particles and is not in `standard_error`.
 
     Source: Del Moral, Doucet and Jasra (2006); the flow: Song et al. (2021); particles that flows
     carry, learned for the purpose: Arbel, Matthews and Doucet (2021).
@@ -285,14 +284,14 @@ def _descend(
     progress_bar: bool,
 ) -> tuple[Particles, list[Level]]:
     """Weigh, resample, move, until the posterior is reached."""
-    way, follow = bridge(energy, posterior), carried if has_levels(energy) else weighed
+    way = bridge(energy, posterior)
     key_start, key_levels = jax.random.split(rng_key)
     particles = at_the_top(key_start, way, num_particles)
     before, u, levels, stride = _moved(way, -1.0), -1.0, [], FIRST_STRIDE
     with progress(100, "annealing", show=progress_bar, unit="%") as bar:
         while u < 2.0:
             ends = _candidates(u, stride)
-            left = np.asarray(effective(follow, before, particles.y, jnp.asarray(ends)))
+            left = np.asarray(effective(before, particles.y, jnp.asarray(ends)))
             chosen = _longest(left, target_ess * num_particles)
             if len(levels) == MAX_LEVELS or not np.isfinite(left[chosen]):
                 raise _stopped(way, levels)
@@ -300,7 +299,7 @@ def _descend(
             u = float(ends[chosen])
             way = _moved(way, u)
             key_resample, key_move = jax.random.split(jax.random.fold_in(key_levels, len(levels)))
-            particles, kept = resample(follow, before, way, particles, key_resample)
+            particles, kept = resample(before, way, particles, key_resample)
             if not np.isfinite(kept):
                 raise _stopped(way, levels)
             particles, acceptance = move(way, particles, key_move, num_moves)

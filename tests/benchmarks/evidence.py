@@ -1,35 +1,42 @@
-"""Weights of modes and evidence by particles: carried by the prior's flow, or weighed by energies.
+"""Weights of modes and evidence by particles: carried by the prior's flow, or by energies.
 
 ``learned``: two modes at distance 6, four to one before the data and about even after them, known
 to a learned energy by samples. ``digits``: an exact prior of 64 dimensions, half the pixels hidden.
 ``lattice``: one of 80 dimensions, whose 25 modes stand apart. ``steps``: mixtures of one and two
-dimensions and many particles, for the error of the flow's steps. Errors are against the exact
-posterior.
+dimensions and many particles, for the error of the flow's steps, and steps of a third. Errors are
+against the exact posterior.
 """
 
 import argparse
-import importlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from unittest import mock
 
 import jax
 import numpy as np
+from scipy import stats
 
 import neb_ppl as neb
 from neb_ppl import inverse
+from neb_ppl.inverse import particles
 from tests.benchmarks.inverse.problems import groups
 from tests.benchmarks.timing import report
+from tests.inverse.by_energies import by_energies
 
-RUNS, PARTICLES, MANY = 4, 512, 16_384
+RUNS, PARTICLES, MANY = 6, 512, 16_384
 TRAININGS, STEPS = 3, 4_000
 IMAGES = 2
 LEVEL = 0.2
-smc = importlib.import_module("neb_ppl.inverse.smc")
 
 
-def weighed():
-    """Particles weighed by ratios of energies, as those of priors of one level are."""
-    return mock.patch.object(smc, "carried", smc.weighed)
+@contextmanager
+def short_steps() -> Iterator[None]:
+    """Inside, steps of the flow are a third as long."""
+    particles.resample.clear_cache()
+    with mock.patch.object(particles, "LONGEST_FLOW", particles.LONGEST_FLOW / 3):
+        yield
+    particles.resample.clear_cache()
 
 
 def row(name: str, energy, observation, exact, sigma=None, num_particles: int = PARTICLES) -> dict:
@@ -61,9 +68,11 @@ def row(name: str, energy, observation, exact, sigma=None, num_particles: int = 
 
 
 def exact_share(exact) -> float:
-    """Of posterior draws whose first coordinate is positive."""
-    x = np.asarray(exact.density.sample_clean(jax.random.key(0), (100_000,)))
-    return float((x[:, 0] > 0).mean())
+    """Of the posterior of x, where the first coordinate is positive."""
+    density = exact.density
+    variances = np.sum(np.asarray(density.eigenvectors)[:, 0] ** 2 * density.eigenvalues, axis=1)
+    right = stats.norm.cdf(np.asarray(density.means)[:, 0] / np.sqrt(variances))
+    return float(np.exp(density.log_weights) @ right)
 
 
 def offset(energy, true) -> float:
@@ -85,8 +94,8 @@ def learned() -> list[dict]:
         energy, _ = neb.fit(key, energy, x, num_steps=STEPS, progress_bar=False)
         name = f"learned {seed}, modes off by {offset(energy, true):.2f}"
         rows.append(row(f"{name}, carried", energy, look, exact, LEVEL))
-        with weighed():
-            rows.append(row(f"{name}, weighed", energy, look, exact, LEVEL))
+        with by_energies():
+            rows.append(row(f"{name}, by energies", energy, look, exact, LEVEL))
     return rows
 
 
@@ -94,8 +103,8 @@ def both(name: str, prior, look, *sizes) -> list[dict]:
     """An exact prior, with both sorts of weights."""
     exact = inverse.exact_posterior(prior, look)
     rows = [row(f"{name}, carried", prior, look, exact, *sizes)]
-    with weighed():
-        return [*rows, row(f"{name}, weighed", prior, look, exact, *sizes)]
+    with by_energies():
+        return [*rows, row(f"{name}, by energies", prior, look, exact, *sizes)]
 
 
 def digits() -> list[dict]:
@@ -120,11 +129,13 @@ def steps() -> list[dict]:
         "uneven": (uneven, inverse.gaussian(inverse.from_matrix([[0.3, 1.0]]), [0.7], 0.3)),
         "three": (three, inverse.gaussian(inverse.from_matrix([[0.2]]), [0.6], 0.5)),
     }
-    return [
-        row
-        for name, (prior, look) in looks.items()
-        for row in both(name, prior, look, prior.sigma, MANY)
-    ]
+    rows = []
+    for name, (prior, look) in looks.items():
+        rows += both(name, prior, look, prior.sigma, MANY)
+        with short_steps():
+            exact = inverse.exact_posterior(prior, look)
+            rows.append(row(f"{name}, steps of a third", prior, look, exact, prior.sigma, MANY))
+    return rows
 
 
 def _at_the_bound(problem, share: float) -> tuple:

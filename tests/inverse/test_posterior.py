@@ -328,8 +328,13 @@ def test_short_rows_that_are_parallel_are_not_orthogonal():
     "prior, observation, told",
     [
         (PRIOR, gaussian(LOOK, [0, 0], 0.01), "this energy is known at"),
-        (neb.deen(jax.random.key(0), (D,), 0.3), gaussian(LOOK, [0, 0], 0.01), "train with one"),
-        (PRIOR, poisson(LOOK, [0, 0]), "never exact here.* bias of .* falls with sigma"),
+        (neb.deen(jax.random.key(0), (D,), 0.3), gaussian(LOOK, [0, 0], 0.01), "prior of sigma="),
+        (
+            neb.noise_conditional(jax.random.key(0), (D,), (0.3, 3.0)),
+            gaussian(LOOK, [0, 0], 0.01),
+            "train with a sigma_range from there",
+        ),
+        (PRIOR, poisson(LOOK, [0, 0]), "no split exists here.* bias of .* falls with sigma"),
     ],
 )
 def test_what_is_told_of_the_way_to_exact_draws(prior, observation, told):

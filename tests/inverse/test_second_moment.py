@@ -115,6 +115,7 @@ def test_recalibrated_jumps_spread_as_asked():
         x = jax.vmap(neb.stochastic_jump, (0, None, None))(keys, energy, y)
         assert (np.abs(np.cov(np.asarray(x).T) - wanted) < 5 * error).all()
     assert recalibrated(ENERGY, factor)(y) == ENERGY(y)
+    assert "covariance given y is recalibrated" in posterior.explain().exactness
 
 
 @pytest.mark.parametrize(
