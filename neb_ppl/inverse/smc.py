@@ -11,6 +11,7 @@ import numpy as np
 from neb_ppl._checks import check_counts, check_key, check_share, check_untraced
 from neb_ppl.energies import NoiseConditionalEnergy
 from neb_ppl.energies.base import SmoothedEnergy
+from neb_ppl.energies.neural import check_trained
 from neb_ppl.errors import InvalidArgumentError, WalkError
 from neb_ppl.inverse.bridge import Bridge, bridge, has_levels
 from neb_ppl.inverse.observations import Observation
@@ -150,6 +151,8 @@ def smc(
 
     Raises
     ------
+    InvalidArgumentError
+        Fewer particles than 16; an energy that has seen no data.
     WalkError
         No particle has a finite energy, or 300 levels do not reach the posterior.
 
@@ -166,6 +169,7 @@ def smc(
     """
     check_untraced("smc", rng_key, energy, observation)
     check_key(rng_key)
+    check_trained(energy)
     check_counts(num_particles=num_particles, num_moves=num_moves)
     if num_particles < FEWEST:
         raise InvalidArgumentError(

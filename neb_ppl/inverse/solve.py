@@ -5,6 +5,7 @@ import jax
 from neb_ppl._checks import check_counts, check_key, check_untraced
 from neb_ppl.energies import NoiseConditionalEnergy
 from neb_ppl.energies.base import SmoothedEnergy
+from neb_ppl.energies.neural import check_trained
 from neb_ppl.estimators import mean_jump
 from neb_ppl.inverse.observations import Observation
 from neb_ppl.inverse.posterior import posterior_energy
@@ -64,7 +65,7 @@ def solve(
 
     Raises
     ------
-    As `posterior_energy` and `neb_ppl.sample`.
+    As `posterior_energy` and `neb_ppl.sample`; an energy that has seen no data.
 
     Warns
     -----
@@ -73,6 +74,7 @@ def solve(
     """
     check_untraced("solve", rng_key, energy, observation, initial)
     check_key(rng_key)
+    check_trained(energy)
     check_counts(num_chains=num_chains, num_samples=num_samples)
     if num_draws is not None:
         check_counts(num_draws=num_draws)

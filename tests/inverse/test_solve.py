@@ -158,6 +158,10 @@ def test_nothing_long_runs_before_a_walk_that_cannot():
     for wrong in (-1, "5", 2.5):
         with pytest.raises(InvalidArgumentError, match=f"num_warmup must be .*; got {wrong!r}"):
             solve(jax.random.key(0), PRIOR, OBSERVATION, num_warmup=wrong)
+    untrained = neb.deen(jax.random.key(0), (D,), 0.3)
+    for run in (solve, smc):
+        with pytest.raises(InvalidArgumentError, match="has not been trained"):
+            run(jax.random.key(0), untrained, OBSERVATION)
     posterior = posterior_energy(PRIOR, OBSERVATION)
     with pytest.raises(InvalidArgumentError, match="The order is annealed_start"):
         annealed_start(jax.random.key(0), posterior, PRIOR, 4)
