@@ -13,7 +13,6 @@ from neb_ppl import plots
 from neb_ppl._checks import check_counts, check_positive, check_share, least_draws
 from neb_ppl.checkpoints import LearnedEnergy
 from neb_ppl.data import check_data
-from neb_ppl.diagnostics import Diagnosis
 from neb_ppl.energies.scale import warn_of_units
 from neb_ppl.errors import EventShapeError, InvalidArgumentError, NonFiniteDataError
 from neb_ppl.inverse import (
@@ -26,6 +25,7 @@ from neb_ppl.inverse import (
     mask,
     solve,
 )
+from neb_ppl.inverse.result import APART, SHORT, mixing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,6 +88,8 @@ class Restored(NamedTuple):
     mean, sd, lower, upper : arrays, shape ``(n, *event)``
         The last two are the ends of a central interval.
     draws : array, shape ``(n, draws, *event)``
+    rhat, ess : arrays, shape ``(n,)``
+        The largest R-hat and the smallest effective number of draws of any entry.
     sigma : float
         The noise level of the energy that was used.
     """
@@ -97,6 +99,8 @@ class Restored(NamedTuple):
     lower: np.ndarray
     upper: np.ndarray
     draws: np.ndarray
+    rhat: np.ndarray
+    ess: np.ndarray
     sigma: float
 
 
@@ -151,7 +155,9 @@ def restore_events(
             raise KeyboardInterrupt
         closure = result.posterior.closure  # chosen once, and warned of once
         sigma = float(result.posterior.sigma)
-        say(_verdict(result) if index == 0 else _line(index + 1, result.diagnose()))
+        if index == 0:
+            say(str(result.posterior.explain()))
+        say(f"event {index + 1}: {_verdict(result)}")
         found.append(_summary(result, settings.level))
     return Restored(*map(np.stack, zip(*found, strict=True)), sigma)  # pyright: ignore
 
@@ -255,13 +261,13 @@ def _check_draws(settings: RestoreSettings) -> None:
     most = settings.num_chains * settings.num_samples
     if settings.num_draws > most:
         raise InvalidArgumentError(
-            f"num_draws is {settings.num_draws}, and {settings.num_chains} chains of "
+            f"draws are {settings.num_draws}, and {settings.num_chains} chains of "
             f"{settings.num_samples} samples have {most}. Ask for more samples, or fewer draws."
         )
     needed = least_draws(settings.level)
     if settings.num_draws < needed:
         raise InvalidArgumentError(
-            f"intervals of level {settings.level:g} need at least {needed} draws; num_draws is "
+            f"intervals of level {settings.level:g} need at least {needed} draws; draws are "
             f"{settings.num_draws}."
         )
 
@@ -275,7 +281,7 @@ def _check_mask(keep: np.ndarray, event_shape: tuple[int, ...]) -> np.ndarray:
     if not np.isin(keep, (0, 1)).all():
         raise InvalidArgumentError(
             f"mask must hold True (1) where a number was seen and False (0) where not; got values "
-            f"from {keep.min()} to {keep.max()}."
+            f"from {keep.min()} to {keep.max()}. Of an image of 0 and 255 save mask > 0."
         )
     return keep.astype(bool)
 
@@ -306,28 +312,35 @@ def _check_source(
 
 
 def _verdict(result: PosteriorResult) -> str:
-    """What the posterior is, and whether its walk can be trusted."""
+    """Whether the walk can be trusted."""
+    ess, ratio = mixing(np.asarray(result.walk.x))
+    lines = [f"largest R-hat {ratio.max():.3f}, smallest ESS {ess.min():.0f}"]
+    if result.num_clamped:
+        share = result.num_clamped / (result.draws.shape[0] * result.draws.shape[1])
+        lines.append(
+            f"note: at {share:.0%} of draws the prior gave variances below 0, which were "
+            "set to 0: intervals may be too narrow"
+        )
     diagnosis = result.diagnose()
-    problems = [str(finding) for finding in diagnosis.findings if finding.is_problem]
-    return "\n".join([str(result), *problems, _last_line(diagnosis)])
-
-
-def _line(index: int, diagnosis: Diagnosis) -> str:
-    wanted = ("largest R-hat", "smallest ESS")
-    known = [name for name in wanted if name in diagnosis.numbers]
-    numbers = [f"{name} {diagnosis.numbers[name]:.4g}" for name in known]
-    return f"event {index}: {', '.join(numbers)}. {_last_line(diagnosis)}"
-
-
-def _last_line(diagnosis: Diagnosis) -> str:
-    return str(diagnosis).splitlines()[-1]
+    problems = [finding.seen for finding in diagnosis.findings if finding.is_problem]
+    if "largest R-hat" in diagnosis.numbers:  # R-hat of x, as it was told, is the judge
+        problems = ["the chains disagree."] if ratio.max() > APART else []
+    lines += [
+        f"PROBLEM: {seen} Do not trust these draws: ask for more samples, and if that does not "
+        "mend it, the posterior has modes apart"
+        for seen in problems
+    ]
+    if not problems and ratio.max() > SHORT:
+        lines.append("note: chains are short for how they mix: ask for more samples")
+    return "\n         ".join(lines)
 
 
 def _summary(result: PosteriorResult, level: float) -> tuple[np.ndarray, ...]:
     lower, upper = result.interval(level)
     draws = np.asarray(result.draws)
     together = draws.reshape(-1, *draws.shape[2:])
-    numbers = (result.mean, result.sd, lower, upper, together)
+    ess, ratio = mixing(np.asarray(result.walk.x))
+    numbers = (result.mean, result.sd, lower, upper, together, ratio.max(), ess.min())
     return tuple(number.astype(draws.dtype) for number in numbers)
 
 

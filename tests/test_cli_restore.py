@@ -74,8 +74,10 @@ def test_inpainting_is_the_posterior(folder):
         found["draws"] <= found["upper"][:, None]
     )
     np.testing.assert_allclose(inside.mean(axis=1), 0.9, atol=0.02)
-    for words in ("split", "R-hat", "No problem found.", "event 2: largest R-hat"):
+    for words in ("split", "event 1: largest R-hat", "event 2: largest R-hat"):
         assert words in told
+    assert "PROBLEM" not in told and "note" not in told
+    assert (found["rhat"] < 1.05).all() and (found["ess"] > 100).all()
     assert (folder / "rows.png").stat().st_size > 5_000
 
 
@@ -184,6 +186,6 @@ def test_a_walk_that_was_interrupted_is_no_posterior(folder, monkeypatch):
 
 def test_a_picture_is_of_images():
     flat = np.zeros((1, 3))
-    restored = Restored(flat, flat, flat, flat, np.zeros((1, 4, 3)), 0.1)
+    restored = Restored(flat, flat, flat, flat, np.zeros((1, 4, 3)), np.ones(1), np.ones(1), 0.1)
     with pytest.raises(neb.errors.InvalidArgumentError, match="two axes"):
         restored_picture(flat, restored, RestoreSettings(1.0))

@@ -415,8 +415,9 @@ def _warn_of_krylov(gram: KrylovGram, c0: Array, c1: Scalar, like: Array) -> Non
     gap = jnp.linalg.norm(c0 * solved + c1 * gram.product(solved) - r) / jnp.linalg.norm(r)
     if isinstance(gap, Tracer) or gap <= UNSOLVED:
         return
+    left = f"leave {float(gap):.1%} of" if gap < 1 else "do not solve"
     warnings.warn(
-        f"conjugate gradients leave {float(gap):.1%} of the equations of closure='isotropic' after "
+        f"conjugate gradients {left} the equations of closure='isotropic' in "
         f"{KRYLOV_STEPS} steps: the noise is too small against {float(c1) ** 0.5:.3g} ||A||. Use "
         "'split' with a smaller sigma, or 'plugin'.",
         ApproximationWarning,

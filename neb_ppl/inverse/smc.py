@@ -227,11 +227,13 @@ def annealed_start(
     Raises
     ------
     InvalidArgumentError
-        Something that is no posterior; levels for particles that are weighed, which choose them.
+        Something that is no posterior; an energy that has seen no data; levels for particles that
+        are weighed, which choose them.
     WalkError
         As in `smc`.
     """
     check_key(rng_key)
+    check_trained(energy)
     if not isinstance(posterior, PosteriorEnergy):
         raise InvalidArgumentError(
             f"posterior must come from neb_ppl.posterior_energy; got {type(posterior).__name__}. "

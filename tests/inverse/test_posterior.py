@@ -219,7 +219,7 @@ def test_equations_that_are_not_solved_are_told():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             posterior_energy(energy, look, "isotropic", prior_variance=1.0)
-        assert solved != any("conjugate gradients leave" in str(w.message) for w in caught)
+        assert solved != any("conjugate gradients" in str(w.message) for w in caught)
 
 
 def test_an_energy_that_does_not_know_its_shape_has_the_operators():

@@ -162,6 +162,8 @@ def test_nothing_long_runs_before_a_walk_that_cannot():
     for run in (solve, smc):
         with pytest.raises(InvalidArgumentError, match="has not been trained"):
             run(jax.random.key(0), untrained, OBSERVATION)
+    with pytest.raises(InvalidArgumentError, match="has not been trained"):
+        annealed_start(jax.random.key(0), untrained, posterior_energy(untrained, OBSERVATION), 4)
     posterior = posterior_energy(PRIOR, OBSERVATION)
     with pytest.raises(InvalidArgumentError, match="The order is annealed_start"):
         annealed_start(jax.random.key(0), posterior, PRIOR, 4)
