@@ -53,7 +53,7 @@ class Bridge:
     def __call__(self, y: Event) -> Scalar:
         """Energy of one event."""
         return self._turned(
-            lambda: self.prior()(y) + self._early_data(y), lambda: self.posterior(y)
+            lambda: self.prior()(y) + self._early_likelihood(y), lambda: self.posterior(y)
         )
 
     @property
@@ -70,21 +70,20 @@ class Bridge:
         """The prior at that noise level, or at its only one."""
         return self.family.at(sigma) if has_levels(self.family) else self.family
 
-    def data_energy(self, y: Event) -> Scalar:
+    def likelihood_energy(self, y: Event) -> Scalar:
         """What the data add to the prior's energy."""
-        return self._turned(lambda: self._early_data(y), lambda: self.posterior.data_energy(y))
+        return self._turned(
+            lambda: self._early_likelihood(y), lambda: self.posterior.likelihood_energy(y)
+        )
 
     def _turned(self, early: Callable[[], Scalar], final: Callable[[], Scalar]) -> Scalar:
         """From one to the other between u = 1 and 2, in proportion."""
         late = jnp.clip(self.u - 1, 0.0, 1.0)
-        return jax.lax.cond(
-            late > 0,
-            # At the end the early energy may be infinite where the posterior's is not.
-            lambda: jnp.where(late < 1, (1 - late) * early(), 0.0) + late * final(),
-            early,
-        )
+        # At the end the early energy may be infinite where the posterior's is not.
+        stage = (late > 0).astype(int) + (late == 1)
+        return jax.lax.switch(stage, [early, lambda: (1 - late) * early() + late * final(), final])
 
-    def _early_data(self, y: Event) -> Scalar:
+    def _early_likelihood(self, y: Event) -> Scalar:
         if self.white is not None:
             excess = MOST_EXCESS ** jnp.clip(1 - self.u / TURN, 0.0, 1.0)
             energy = self.white.energy(excess * self.sigma**2, self.white.operator(y))

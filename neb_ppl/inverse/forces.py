@@ -34,8 +34,8 @@ class ForcedPosterior(PosteriorEnergy):
         check_event(self, y)
         return _energy(self, y)
 
-    def data_energy(self, y: Event) -> Scalar:
-        """The data's part; no gradient belongs to it alone."""
+    def likelihood_energy(self, y: Event) -> Scalar:
+        """The data's part. Its JAX gradient is not its part of the force."""
         return self.energies_and_force(y)[1]
 
 

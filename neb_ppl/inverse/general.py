@@ -27,7 +27,7 @@ class PluginPosterior(PosteriorEnergy):
     prior: SmoothedEnergy
     observation: Observation
 
-    def data_energy(self, y: Event) -> Scalar:
+    def likelihood_energy(self, y: Event) -> Scalar:
         """``-log p(o | x = xhat(y))``."""
         return -self.observation.log_likelihood(bayes_estimator(self.prior, y))
 
@@ -57,7 +57,7 @@ class SmoothedVariablePosterior(PosteriorEnergy):
     observation: Observation
     closure: str = static()  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def data_energy(self, y: Event) -> Scalar:
+    def likelihood_energy(self, y: Event) -> Scalar:
         """``-log p(o | x = y)``."""
         return -self.observation.log_likelihood(y)
 

@@ -110,7 +110,7 @@ class SplitPosterior(WhitenedPosterior):
     observation: GaussianObservation
     white: Whitened
 
-    def data_energy(self, y: Event) -> Scalar:
+    def likelihood_energy(self, y: Event) -> Scalar:
         """``-log N(o; A y, R - sigma^2 A A^T)``, normalised where `is_normalised`."""
         return self.white.energy(-(self.sigma**2), self.white.operator(y))
 

@@ -34,8 +34,8 @@ class ProbitSplitPosterior(PosteriorEnergy):
     observation: BernoulliObservation
     row_norms: Array
 
-    def data_energy(self, y: Event) -> Scalar:
-        """Of the signs of outputs with what noise is left."""
+    def likelihood_energy(self, y: Event) -> Scalar:
+        """``-sum log Phi(+-a.y / sqrt(tau^2 - sigma^2 |a|^2))``; NaN beyond the bound."""
         o = self.observation
         spread = jnp.sqrt(o.noise_scale**2 - self.sigma**2 * self.row_norms)
         u = (2 * o.value - 1) * o.operator(y) / spread
@@ -74,8 +74,8 @@ class StudentTSplitPosterior(PosteriorEnergy):
     observation: StudentTObservation
     row_norms: Array
 
-    def data_energy(self, y: Event) -> Scalar:
-        """Summed over outputs."""
+    def likelihood_energy(self, y: Event) -> Scalar:
+        """``-log p(o | y)``, summed over outputs; NaN beyond the bound."""
         return -jnp.sum(self.log_density(self.observation.operator(y)))
 
     def log_density(self, seen: Array) -> Array:

@@ -211,7 +211,7 @@ class IsotropicPosterior(WhitenedPosterior):
         """``r^2``, what is left of the variance of x once y is known."""
         return self.sigma**2 * self.prior_variance / (self.sigma**2 + self.prior_variance)
 
-    def data_energy(self, y: Event) -> Scalar:
+    def likelihood_energy(self, y: Event) -> Scalar:
         """``-log N(o; A xhat(y), R + r^2 A A^T)``."""
         estimate = bayes_estimator(self.prior, y)
         return self.white.energy(self.remaining, self.operator(estimate))

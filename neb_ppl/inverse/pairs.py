@@ -116,7 +116,7 @@ class PosteriorEnergy(ConditionedEnergy):
         return True
 
     @abc.abstractmethod
-    def data_energy(self, y: Event) -> Scalar:
+    def likelihood_energy(self, y: Event) -> Scalar:
         r"""What the data add to the prior's energy, :math:`-\log p(o \mid y)`."""
 
     @abc.abstractmethod
@@ -126,7 +126,7 @@ class PosteriorEnergy(ConditionedEnergy):
     def __call__(self, y: Event) -> Scalar:
         """Energy of one event."""
         check_event(self, y)
-        return self.prior(y) + self.data_energy(y)
+        return self.prior(y) + self.likelihood_energy(y)
 
     def clean_mean(self, y: Event) -> Event:
         """That of the prior: given y, x and the data are independent."""

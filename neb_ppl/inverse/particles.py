@@ -25,6 +25,7 @@ LEAPFROGS = 8
 TARGET_ACCEPTANCE = 0.8
 FIRST_STEP = 0.3
 PRIOR_STEPS = 200
+MEMORY_WALKS = 256
 FEWEST_FAMILIES = 4
 LONGEST_FLOW = 0.15  # one Heun step, in log sigma
 
@@ -43,17 +44,24 @@ class Particles(NamedTuple):
     sound: Array
 
 
-def at_the_top(rng_key: PRNGKey, way: Bridge, count: int) -> Particles:
-    """Draws of the prior at the highest level: exact, or the end of a walk from noise."""
+def at_the_top(rng_key: PRNGKey, way: Bridge, count: int, *, walks: int = 0) -> Particles:
+    """Draws of the prior at the highest level: exact, or ends of `walks`, or more, from noise.
+
+    Fewer walks than `MEMORY_WALKS` do not tell whether modes stand apart, and their ends are not
+    sound.
+    """
     prior, shape, sound = way.prior(), way.posterior.event_shape, True
     if prior.is_exact:
         y = prior.sample(rng_key, (count,))  # pyright: ignore[reportAttributeAccessIssue]
     else:
         key_start, key_walk = jax.random.split(rng_key)
-        start = start_at_noise(key_start, prior, count, event_shape=shape)
-        y = walk_from(key_walk, prior, start, PRIOR_STEPS)
         known = has_levels(way.family) and getattr(prior, "scale", None) is not None
-        sound = known and not _is_remembered(start, y, float(way.sigma))
+        walks = max(count, walks if known else 0)
+        start = start_at_noise(key_start, prior, walks, event_shape=shape)
+        y = walk_from(key_walk, prior, start, PRIOR_STEPS)
+        told = known and walks >= MEMORY_WALKS
+        sound = told and not _is_remembered(start, y, float(way.sigma))
+        y = y[:count]
     step = jnp.asarray(FIRST_STEP, y.dtype)
     return Particles(y, jnp.arange(count), jnp.zeros(()), step, jnp.asarray(sound))
 
@@ -91,7 +99,7 @@ def carried(before: Bridge, y: Array) -> Callable[[Bridge, bool], tuple[Array, A
     Particles follow the prior's flow, and stay where they are while its noise does; their weights
     are ratios of the likelihoods.
     """
-    old = jax.vmap(before.data_energy)(y)
+    old = jax.vmap(before.likelihood_energy)(y)
     start = jax.vmap(partial(bayes_estimator, before.prior()))(y)
 
     def to(after: Bridge, simple: bool) -> tuple[Array, Array]:
@@ -99,7 +107,7 @@ def carried(before: Bridge, y: Array) -> Callable[[Bridge, bool], tuple[Array, A
             moved = start + after.sigma / before.sigma * (y - start)
         else:
             moved = jax.vmap(partial(_flow, before, after))(y)
-        log_weights = old - jax.vmap(after.data_energy)(moved)
+        log_weights = old - jax.vmap(after.likelihood_energy)(moved)
         return moved, jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)
 
     return to
@@ -178,8 +186,9 @@ def move(
 def standard_error(ancestor: np.ndarray) -> float:
     r"""Of a log evidence: :math:`\sqrt{\sum_a (n_a - 1)^2} / n` for families of :math:`n_a`.
 
-    It cannot exceed 1, so that of few families it says nothing: infinite where
-    :math:`n^2 / \sum_a n_a^2`, their number were they of one size, is below four.
+    Resampling leaves families of whole numbers, so that it is too large where all weights are near
+    one, and 0 where no particle was doubled. It cannot exceed 1: of few families it says nothing,
+    infinite where :math:`n^2 / \sum_a n_a^2`, their number were they of one size, is below four.
     Source: Chan and Lai (2013), Lee and Whiteley (2018).
     """
     families = np.bincount(ancestor, minlength=len(ancestor)).astype(float)

@@ -335,8 +335,9 @@ def _way_to_split(energy: Any, sigma: float) -> str:
     if not has_levels(energy):
         return f"The way to exact draws is a prior of {wanted} (noise_conditional has a range)"
     low = float(energy.sigma_range[0]) if isinstance(energy, NoiseConditionalEnergy) else 0.0
-    if low > sigma:
+    if low > sigma * LARGEST_SHARE / SHARE_OF_BOUND:
         return f"The way to exact draws is a prior of {wanted}: train with a sigma_range from there"
+    wanted = f"sigma={max(low, sigma):.3g}"
     return f"The way to exact draws is {wanted}, which this energy is known at"
 
 

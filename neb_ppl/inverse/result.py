@@ -246,9 +246,10 @@ class PosteriorResult:
             )
         elif ratio.max() > APART:
             lines.append(
-                "PROBLEM: the chains disagree. Do not trust these draws: the posterior may have "
-                "modes apart, whose weights more draws do not mend. neb_ppl.inverse.smc knows them "
-                f"where the prior is known at many noise levels. Where there are none, {further}"
+                "PROBLEM: the chains disagree. Do not trust these draws. The posterior may have "
+                "modes apart, whose weights more draws do not mend: neb_ppl.inverse.smc weighs "
+                "them, where the prior has levels and the highest joins its modes. If it has one "
+                f"mode, the chains are too short: {further}"
             )
         elif ratio.max() > SHORT:
             lines.append(

@@ -35,8 +35,10 @@ def short_steps() -> Iterator[None]:
     """Inside, steps of the flow are a third as long."""
     particles.resample.clear_cache()
     with mock.patch.object(particles, "LONGEST_FLOW", particles.LONGEST_FLOW / 3):
-        yield
-    particles.resample.clear_cache()
+        try:
+            yield
+        finally:
+            particles.resample.clear_cache()
 
 
 def row(name: str, energy, observation, exact, sigma=None, num_particles: int = PARTICLES) -> dict:

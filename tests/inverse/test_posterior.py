@@ -61,6 +61,7 @@ def test_each_closure_walks_and_jumps_its_own_way(closure):
     np.testing.assert_array_equal(neb.mean_jump(jax.random.key(0), posterior, y), mean)
     noise = np.asarray(result.x[0, 0]) - np.asarray(mean)
     assert (np.abs(noise).max() > 1e-6) == (closure not in ("plugin", "direct"))
+    np.testing.assert_allclose(posterior(y) - PRIOR(y), posterior.likelihood_energy(y), atol=1e-4)
     naive = y + posterior.sigma**2 * posterior.score(y)
     assert np.allclose(mean, naive, atol=1e-4) == (closure == "moment")  # Kalman's is its own
     said = posterior.explain()
