@@ -217,8 +217,8 @@ def _as_float(x: Data, name: str, scale: float | None) -> Data:
         raise InvalidArgumentError(
             f"{name} has dtype {x.dtype}, with values {x.min()}..{x.max()}; expected floats in "
             f"data units. Divide by what makes them so, such as {name} / 255.0 for bytes "
-            "(neb_ppl.data.check_data(..., scale=255); --scale 255 on the command line); noise, too, "
-            "is in data units."
+            "(neb_ppl.data.check_data(..., scale=255); --scale 255 on the command line). Noise is "
+            "in data units, too."
         )
     return x.astype(default) / np.asarray(scale, default)
 
