@@ -414,7 +414,7 @@ def test_evidence_of_kalman_closures(closure, outputs):
     than unknowns or more: within 5 of the errors told, which are below .1."""
     rng = np.random.default_rng(outputs)
     prior = neb.gaussian_mixture([1.0], np.zeros((1, D)), [1.0], 0.5)
-    matrix, root = rng.normal(size=(outputs, D)), np.eye(outputs)
+    matrix, root = rng.normal(size=(outputs, D)), 0.6 * np.eye(outputs)
     root += 0.3 * np.tril(rng.normal(size=(outputs, outputs)), -1)
     look = gaussian(from_matrix(matrix), matrix @ np.ones(D), noise_covariance=root @ root.T)
     run = smc(
