@@ -128,7 +128,7 @@ def smc(
     From level to level particles are carried by the flow
     :math:`dy / d \log \sigma = y - \hat x_\sigma(y)`, which takes one level's prior to the next
     one's with the weights of its modes: weights of particles are ratios of likelihoods alone.
-    Ratios of whole targets would take more levels the more dimensions there are (88 for 10 in 80),
+    Ratios of whole targets would take more levels the more dimensions there are (85 for 9 in 80),
     and ask of a learned energy what it does not know: how its constant changes, and the weights of
     modes that no data join. Of a learned prior the highest level must be one where modes are
     joined; where walks there do not forget their starts, a warning says so. A prior of one level
