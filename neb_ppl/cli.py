@@ -74,6 +74,7 @@ Step = Annotated[
     float | None, typer.Option(help="Step size; default from sigma, adapted where it can be.")
 ]
 Scale = Annotated[float | None, typer.Option(help="Divide integer data by this, such as 255.")]
+Key = Annotated[str | None, typer.Option(help="Which array of an .npz file.")]
 Overwrite = Annotated[bool, typer.Option(help="Replace an existing file.")]
 Refine = Annotated[
     int | None,
@@ -137,7 +138,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Where the energy goes.")] = Path("energy.safetensors"),
     data_dir: DataDir = None,
     scale: Scale = None,
-    key: Annotated[str | None, typer.Option(help="Which array of an .npz file.")] = None,
+    key: Key = None,
     sigma: Annotated[float | None, typer.Option(help="Noise level; default from the data.")] = None,
     sigma_range: Annotated[
         tuple[float, float] | None,
@@ -250,6 +251,7 @@ def denoise(
     target: Annotated[Path, typer.Argument(help="Where the estimates go, .npy.")],
     add_noise: Annotated[bool, typer.Option(help="The input is clean: smooth it first.")] = False,
     scale: Scale = None,
+    key: Key = None,
     overwrite: Overwrite = False,
     seed: Seed = 0,
 ) -> None:
@@ -265,7 +267,7 @@ def denoise(
         _check_suffix(target, ".npy", "the target")
         _check_writable(target, overwrite)
         model = _one_level(neb.load_energy(energy))
-        loaded = neb.data.load_array(source)
+        loaded = neb.data.load_array(source, key=key)
         y = jnp.asarray(neb.data.check_data(loaded, model.event_shape, name="input", scale=scale))
         warn_of_units(model, y, name="input", noise=0.0 if add_noise else None)
         if add_noise:
@@ -309,6 +311,7 @@ def restore(
     samples: Annotated[int, typer.Option(help="Walk draws of each chain.")] = 128,
     level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.9,
     scale: Scale = None,
+    key: Key = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the first events, .png.")] = None,
     overwrite: Overwrite = False,
     seed: Seed = 0,
@@ -343,7 +346,7 @@ def restore(
             seed=seed,
             progress_bar=progress,
         )
-        seen = load_array(source)
+        seen = load_array(source, key=key)
         restored = restore_events(model, seen, settings, scale=scale, say=_say)
         np.savez(target, **restored._asdict())  # pyright: ignore[reportArgumentType]
         if picture is not None:

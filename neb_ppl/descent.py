@@ -1,4 +1,4 @@
-"""Down the energy by L-BFGS, to the bottom of the basin that a start is in."""
+"""Down the energy by L-BFGS, to the bottom of the basin that a start is in, or to a saddle."""
 
 from typing import NamedTuple
 
@@ -7,9 +7,13 @@ import jax.numpy as jnp
 import optax
 
 from neb_ppl.energies.base import SmoothedEnergy
-from neb_ppl.types import Array, Bool, Event, Int, Scalar
+from neb_ppl.estimators import lanczos
+from neb_ppl.types import Array, Bool, Event, Float, Int, Scalar
 
-__all__ = ["Descent", "descend"]
+__all__ = ["Descent", "curvature_at", "descend"]
+
+DENSE_SIZE = 128
+LANCZOS_STEPS = 40
 
 
 class Descent(NamedTuple):
@@ -59,3 +63,20 @@ def descend(
     start = initial, optimizer.init(initial), norm(-energy.score(initial)), 0
     y, _, size, count = jax.lax.while_loop(goes_on, step, start)
     return Descent(y, size, jnp.asarray(count), size <= tolerance)
+
+
+def curvature_at(energy: SmoothedEnergy, y: Event) -> Scalar:
+    """Smallest eigenvalue of sigma^2 times the Hessian.
+
+    One Hessian product an entry; beyond 128 entries 40, by Lanczos, whose value is not below it.
+    """
+    _, product = jax.linearize(jax.grad(energy), y)
+
+    def flat(v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return energy.sigma**2 * jnp.ravel(product(v.reshape(y.shape)))
+
+    if y.size <= DENSE_SIZE:
+        hessian = jax.vmap(flat)(jnp.eye(y.size, dtype=y.dtype))
+        return jnp.linalg.eigvalsh(0.5 * (hessian + hessian.T))[0]
+    start = jax.random.normal(jax.random.key(0), (y.size,), y.dtype)
+    return lanczos(flat, start, LANCZOS_STEPS)[0][0]

@@ -10,12 +10,12 @@ import numpy as np
 
 from neb_ppl._checks import check_positive
 from neb_ppl.data import check_data
-from neb_ppl.descent import descend
+from neb_ppl.descent import curvature_at, descend
 from neb_ppl.energies.base import SmoothedEnergy
 from neb_ppl.energies.neural import check_one_level, check_trained
 from neb_ppl.energies.scale import warn_of_units
 from neb_ppl.errors import InvalidArgumentError, NotAnEnergyError
-from neb_ppl.estimators import bayes_estimator, lanczos
+from neb_ppl.estimators import bayes_estimator
 from neb_ppl.geometry import chi
 from neb_ppl.progress import progress
 from neb_ppl.types import Array, ArrayLike, Bool, Event, Float, Scalar
@@ -32,8 +32,6 @@ ERROR = 1e-4  # of a step of the flow, in sigma
 LONGEST = 1e4
 MAX_STEPS = 4_000
 BATCH, FEW = 16, 4  # starts that wait for one another; other numbers are filled up to these
-DENSE_SIZE = 128
-LANCZOS_STEPS = 40
 
 
 class Recall(NamedTuple):
@@ -304,7 +302,7 @@ def _finish(energy: SmoothedEnergy, y: Event, time: Scalar, tolerance: Scalar) -
     # `descend` takes the root of the mean square.
     y = descend(energy, y, POLISH_STEPS, POLISHED / math.sqrt(y.size)).y
     y = jax.lax.fori_loop(0, NEWTON_STEPS, lambda _, y: _newton(energy, y), y)
-    size, curvature = energy.sigma * _norm(energy.score(y)), _curvature(energy, y)
+    size, curvature = energy.sigma * _norm(energy.score(y)), curvature_at(energy, y)
     error = jnp.where(curvature > 0, size / jnp.where(curvature > 0, curvature, 1.0), jnp.inf)
     return Recall(y, energy(y), curvature, error, time, error <= tolerance)
 
@@ -362,20 +360,6 @@ def _robbins(energy: SmoothedEnergy, starts: Array, tolerance: Scalar) -> Recall
         return _finish(energy, y, jnp.asarray(count, y.dtype), tolerance)
 
     return jax.lax.map(one, starts, batch_size=BATCH)
-
-
-def _curvature(energy: SmoothedEnergy, y: Event) -> Scalar:
-    """Smallest eigenvalue of sigma^2 times the Hessian; by Lanczos one not below it."""
-    _, product = jax.linearize(jax.grad(energy), y)
-
-    def flat(v: Float[Array, " d"]) -> Float[Array, " d"]:
-        return energy.sigma**2 * jnp.ravel(product(v.reshape(y.shape)))
-
-    if y.size <= DENSE_SIZE:
-        hessian = jax.vmap(flat)(jnp.eye(y.size, dtype=y.dtype))
-        return jnp.linalg.eigvalsh(0.5 * (hessian + hessian.T))[0]
-    start = jax.random.normal(jax.random.key(0), (y.size,), y.dtype)
-    return lanczos(flat, start, LANCZOS_STEPS)[0][0]
 
 
 def _diffrax() -> Any:

@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     np.save(folder / "seen.npy", SEEN)
     np.save(folder / "mask.npy", KEEP)
     np.save(folder / "one.npy", SEEN[0])
-    np.save(folder / "mean.npy", np.float32([[1.0]]))
+    np.savez(folder / "mean.npz", mean=np.float32([[1.0]]), other=SEEN)
     return folder
 
 
@@ -84,7 +84,7 @@ def test_inpainting_is_the_posterior(folder):
 @pytest.mark.slow
 def test_upsampling_one_event(folder):
     """The mean of four numbers: of all directions of x one is seen."""
-    found, _ = restore(folder, "mean.npy", "--downsample", 2)
+    found, _ = restore(folder, "mean.npz", "--key", "mean", "--downsample", 2)
     assert found["mean"].shape == (1, 2, 2)
     average = found["draws"].mean(axis=(2, 3))
     assert abs(average.mean() - 0.5) < 0.12
@@ -115,6 +115,7 @@ def test_channels_are_not_blurred_together():
         (["seen.npy", "taken.npz"], "taken.npz exists already"),
         (["seen.npy", "new.npz"], "NaN"),
         (["missing.npy", "new.npz"], "missing.npy"),
+        (["mean.npz", "new.npz"], "one of its keys: ['mean', 'other']"),
         (["wide.npy", "new.npz"], "expected (2, 2)"),
         (["one.npy", "new.npz", "--downsample", 2], "expected (1, 1)"),
         (["one.npy", "new.npz", "--downsample", 3], "factor must divide"),

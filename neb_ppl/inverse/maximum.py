@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from neb_ppl._checks import as_finite, check_counts
-from neb_ppl.descent import descend
+from neb_ppl.descent import curvature_at, descend
 from neb_ppl.energies.base import SmoothedEnergy, check_event
 from neb_ppl.errors import InvalidArgumentError
 from neb_ppl.estimators import bayes_estimator
@@ -15,6 +15,7 @@ from neb_ppl.types import Array, Bool, Event, Int, Scalar
 __all__ = ["Maximum", "maximum"]
 
 TOLERANCE = 1e-4
+FALLING = -1e-3  # a curvature that is no rounding of a flat valley's
 
 
 class Maximum(NamedTuple):
@@ -28,14 +29,19 @@ class Maximum(NamedTuple):
     energy : scalar array
     gradient_norm : scalar array
         Root mean square over entries, times sigma: without units.
+    curvature : scalar array
+        Smallest eigenvalue of the Hessian, times sigma squared: below 0 at a saddle, where a start
+        halfway between modes ends. Beyond 128 dimensions Lanczos's, which may miss one.
     num_steps : int array
     converged : bool array
+        The gradient is below the tolerance, and this is no saddle.
     """
 
     x: Event
     y: Event
     energy: Scalar
     gradient_norm: Scalar
+    curvature: Scalar
     num_steps: Int[Array, ""]
     converged: Bool[Array, ""]
 
@@ -43,9 +49,11 @@ class Maximum(NamedTuple):
         if jnp.ndim(self.energy):
             return f"{int(jnp.sum(self.converged))} of {self.energy.size} starts converged"
         found = "converged" if self.converged else "stopped before it converged"
+        saddle = "; a saddle: the density rises along a direction, so start elsewhere"
         return (
             f"{found} after {int(self.num_steps)} steps: energy {float(self.energy):.6g}, gradient "
             f"{float(self.gradient_norm):.2g} of a noise deviation"
+            f"{saddle if self.curvature < FALLING else ''}"
         )
 
 
@@ -94,5 +102,13 @@ def _minimise(
     posterior: SmoothedEnergy, initial: Event, max_steps: int, tolerance: float
 ) -> Maximum:
     found = descend(posterior, initial, max_steps, tolerance)
-    x, phi = bayes_estimator(posterior, found.y), posterior(found.y)
-    return Maximum(x, found.y, phi, *found[1:])
+    y, curvature = found.y, curvature_at(posterior, found.y)
+    return Maximum(
+        bayes_estimator(posterior, y),
+        y,
+        posterior(y),
+        found.gradient_norm,
+        curvature,
+        found.num_steps,
+        found.converged & ~(curvature < FALLING),
+    )

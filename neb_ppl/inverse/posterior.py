@@ -56,7 +56,7 @@ LARGEST_SHARE = 0.99
 MANY_POINTS, FEW_POINTS = 512, 16
 ORTHOGONALITY = 1e-5
 UNSOLVED = 1e-3
-FAR = 5
+FAR, LOUD = 5, 20
 
 
 def posterior_energy(
@@ -265,7 +265,8 @@ def _check_fit(prior: SmoothedEnergy, observation: Observation) -> None:
 def _warn_of_units(prior: SmoothedEnergy, observation: Observation, white: Whitened) -> None:
     """Data that no event near the training data's range gives, such as bytes for a prior of 0..1.
 
-    Of such events ``|o - A shift|`` is at most ``||A|| |x - shift|``, and the noise.
+    Of such events ``|o - A shift|`` is at most ``||A|| |x - shift|``, and the noise; of noise as
+    loud as bytes are, nothing is left to say of them.
     """
     scale = getattr(prior, "scale", None)
     if not isinstance(scale, DataScale):
@@ -274,15 +275,23 @@ def _warn_of_units(prior: SmoothedEnergy, observation: Observation, white: White
     seen = jnp.linalg.norm(jnp.ravel(o - operator(jnp.full(operator.in_shape, scale.shift))))
     reach = jnp.maximum(scale.high - scale.shift, scale.shift - scale.low)
     signal = jnp.sqrt(white.gram.norm() * operator.in_size) * reach
-    ratio = seen / (signal + jnp.sqrt(jnp.sum(jnp.broadcast_to(white.c0, o.shape))))
-    if isinstance(ratio, Tracer) or not ratio > FAR:  # NaN before training
+    noise = jnp.sqrt(jnp.sum(jnp.broadcast_to(white.c0, o.shape)))
+    far, loud = seen / (signal + noise), noise / signal
+    if isinstance(far, Tracer) or not (far > FAR or loud > LOUD):  # NaN before training
         return
     value = observation.value
+    given = (
+        f"events in the training data's range, [{float(scale.low):.4g}, {float(scale.high):.4g}], "
+        "can give through this operator"
+    )
+    found = f"the noise is {float(loud):.3g} times as large as all that {given}"
+    if far > FAR:
+        found = (
+            f"value, from {float(value.min()):.4g} to {float(value.max()):.4g}, is "
+            f"{float(far):.3g} times as far off as {given} with this noise"
+        )
     warnings.warn(
-        f"value, from {float(value.min()):.4g} to {float(value.max()):.4g}, is {float(ratio):.3g} "
-        f"times as far off as events in the training data's range, [{float(scale.low):.4g}, "
-        f"{float(scale.high):.4g}], can give through this operator with this noise. Is it in other "
-        "units? Bytes are divided by 255, and their noise_scale too.",
+        f"{found}. Is it in other units? Bytes are divided by 255, and their noise_scale too.",
         DataRangeWarning,
         stacklevel=3,
     )

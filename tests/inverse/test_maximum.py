@@ -40,6 +40,27 @@ def test_it_is_a_fixed_point_of_plug_and_play():
         np.testing.assert_allclose(y - neb.bayes_estimator(prior, y), pull, atol=2e-4)
 
 
+@pytest.mark.parametrize("d", [2, 200])  # 200: Lanczos
+def test_a_saddle_is_no_maximum(d):
+    """Halfway between modes at -1 and 1 that the data cannot tell apart, and beside it.
+
+    There -log p(y) has the second derivative 1 / v - 1 / v^2, with variances v around the modes.
+    """
+    modes = np.zeros((2, d))
+    modes[:, 0] = -1, 1
+    prior = neb.gaussian_mixture([0.5, 0.5], modes, [0.04, 0.04], SIGMA)
+    hidden = np.zeros((1, d))
+    hidden[0, 1] = 1.0
+    posterior = posterior_energy(prior, gaussian(from_matrix(hidden), [0.2], 1.0))
+    found = maximum(posterior, jnp.zeros(d))
+    variance = 0.04 + SIGMA**2
+    curvature = SIGMA**2 * (1 / variance - 1 / variance**2)
+    np.testing.assert_allclose(found.curvature, curvature, rtol=1e-3)
+    assert not found.converged and "a saddle" in str(found)
+    beside = maximum(posterior, jnp.zeros(d).at[0].set(0.1))
+    assert beside.converged and beside.curvature > 0 and "saddle" not in str(beside)
+
+
 def test_refused():
     prior = mixture(D, SIGMA)
     with pytest.raises(InvalidArgumentError, match="not its gradient"):

@@ -136,6 +136,12 @@ def test_data_in_other_units_are_told(look, noise):
         posterior_energy(prior, given(x))
     with pytest.warns(DataRangeWarning, match="divided by 255"):
         posterior_energy(prior, given(255 * digit))
+    if look.out_size == look.in_size and noise == 10.0:
+        loud = gaussian(
+            look, given(255 * digit).value, 25.0
+        )  # 255 times .1: hides the value's scale
+        with pytest.warns(DataRangeWarning, match="the noise is .* as large as all that events"):
+            posterior_energy(prior, loud)
     untrained = neb.deen(jax.random.key(0), (64,), 0.01, network=SMALL)
     posterior_energy(untrained, given(255 * digit))
 
