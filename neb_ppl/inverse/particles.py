@@ -34,11 +34,13 @@ class Particles(NamedTuple):
     """Where the particles are, and what the way cost so far.
 
     They are `sound` while they began as draws of the prior and no place was impossible. `ancestor`
-    is each one's place among the first.
+    is each one's place among the first; `surplus`, of each of these, what its family won or lost by
+    weights, in particles.
     """
 
     y: Array
     ancestor: Array
+    surplus: Array
     log_evidence: Scalar
     step: Scalar
     sound: Array
@@ -62,8 +64,8 @@ def at_the_top(rng_key: PRNGKey, way: Bridge, count: int, *, walks: int = 0) -> 
         told = known and walks >= MEMORY_WALKS
         sound = told and not _is_remembered(start, y, float(way.sigma))
         y = y[:count]
-    step = jnp.asarray(FIRST_STEP, y.dtype)
-    return Particles(y, jnp.arange(count), jnp.zeros(()), step, jnp.asarray(sound))
+    none, step = jnp.zeros(count, y.dtype), jnp.asarray(FIRST_STEP, y.dtype)
+    return Particles(y, jnp.arange(count), none, none[0], step, jnp.asarray(sound))
 
 
 def _is_remembered(start: Array, y: Array, sigma: float) -> bool:
@@ -149,12 +151,13 @@ def resample(
 ) -> tuple[Particles, Scalar]:
     """Particles at the next position, all of one weight, and how many were effective."""
     y, log_weights = carried(before, particles.y)(after, False)
-    weights = jax.nn.softmax(log_weights)
-    index = systematic(rng_key, weights, len(weights))
-    gain = jax.nn.logsumexp(log_weights) - jnp.log(len(weights))
+    count, weights = len(log_weights), jax.nn.softmax(log_weights)
+    index = systematic(rng_key, weights, count)
+    gain = jax.nn.logsumexp(log_weights) - jnp.log(count)
     found = particles._replace(
         y=y[index],
         ancestor=particles.ancestor[index],
+        surplus=particles.surplus.at[particles.ancestor].add(count * weights - 1),
         log_evidence=particles.log_evidence + gain,
         sound=particles.sound & jnp.isfinite(log_weights).all(),
     )
@@ -183,15 +186,18 @@ def move(
     return particles._replace(y=y, step=step), total / num_moves
 
 
-def standard_error(ancestor: np.ndarray) -> float:
-    r"""Of a log evidence: :math:`\sqrt{\sum_a (n_a - 1)^2} / n` for families of :math:`n_a`.
+def standard_error(particles: Particles) -> float:
+    r"""Of the log evidence: :math:`\sqrt{\sum_a s_a^2} / n`, of families with surplus :math:`s_a`.
 
-    Resampling leaves families of whole numbers, so that it is too large where all weights are near
-    one, and 0 where no particle was doubled. It cannot exceed 1: of few families it says nothing,
-    infinite where :math:`n^2 / \sum_a n_a^2`, their number were they of one size, is below four.
-    Source: Chan and Lai (2013), Lee and Whiteley (2018).
+    A family of :math:`n_a` particles is :math:`n \sum_{i \in a} w_i` by its weights; the surplus is
+    the difference, over all levels. What resampling adds to a family, to make a whole number of it,
+    is not counted: the evidence does not have that noise, which is all there is where weights are
+    near one. It cannot exceed about 1: of few families it says nothing, infinite where
+    :math:`n^2 / \sum_a n_a^2`, their number were they of one size, is below four.
+    Source, with whole families: Chan and Lai (2013), Lee and Whiteley (2018).
     """
-    families = np.bincount(ancestor, minlength=len(ancestor)).astype(float)
-    if len(ancestor) ** 2 < FEWEST_FAMILIES * (families**2).sum():
+    surplus = np.asarray(particles.surplus, np.float64)
+    families = np.bincount(np.asarray(particles.ancestor), minlength=len(surplus))
+    if len(surplus) ** 2 < FEWEST_FAMILIES * (families.astype(float) ** 2).sum():
         return np.inf
-    return float(np.sqrt(((families - 1) ** 2).sum()) / len(ancestor))
+    return float(np.linalg.norm(surplus) / len(surplus))
