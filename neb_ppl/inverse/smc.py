@@ -77,8 +77,8 @@ class SMCResult:
         way.
     standard_error : float
         Of the log evidence, from the families of particles with one ancestor at the first level:
-        .7 to 1.3 times the scatter of runs with other keys in ten problems. Infinite where families
-        count for fewer than four of one size, which know no error.
+        .7 to 1.4 times the scatter of runs with other keys in seven problems. Infinite where
+        families count for fewer than four of one size, which know no error.
     levels : list of Level
     """
 
