@@ -298,6 +298,11 @@ def _check_source(
     shape = energy.event_shape if settings.keep is not None else operator.out_shape
     if source.shape == shape:
         source = source[None]
+    if source.ndim == len(shape):
+        raise EventShapeError(
+            f"source has shape {source.shape}; expected {shape}, as one event was seen, or several "
+            "along a first axis."
+        )
     keep = np.ones(shape, bool) if settings.keep is None else settings.keep.astype(bool)
     if source.shape[1:] == shape:
         source = np.where(keep, source, np.zeros((), source.dtype))
@@ -331,7 +336,10 @@ def _verdict(result: PosteriorResult) -> str:
         for seen in problems
     ]
     if not problems and ratio.max() > SHORT:
-        lines.append("note: chains are short for how they mix: ask for more samples")
+        lines.append(
+            f"note: an R-hat above {SHORT} may be chance, or chains that are short for how they "
+            "mix: more samples tell"
+        )
     return "\n         ".join(lines)
 
 

@@ -117,7 +117,7 @@ def test_channels_are_not_blurred_together():
         (["missing.npy", "new.npz"], "missing.npy"),
         (["mean.npz", "new.npz"], "one of its keys: ['mean', 'other']"),
         (["wide.npy", "new.npz"], "expected (2, 2)"),
-        (["one.npy", "new.npz", "--downsample", 2], "expected (1, 1)"),
+        (["one.npy", "new.npz", "--downsample", 2], "expected (1, 1), as one event was seen"),
         (["one.npy", "new.npz", "--downsample", 3], "factor must divide"),
         (["one.npy", "new.npz", "--blur", -1], "blur must be a positive width"),
         (["one.npy", "new.npz", "--blur", 1, "--downsample", 2], "got blur and downsample"),

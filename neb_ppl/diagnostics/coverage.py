@@ -59,8 +59,10 @@ class Coverage:
         return (self.share - self.level.reshape(shape)) / self.standard_error.reshape(shape)
 
     def __str__(self) -> str:
+        unknown = f"error unknown: no spread between {self.num_simulations} simulations"
         lines = [
-            f"{level:.0%} intervals hold {mean:.1%} of truths (± {error:.1%})"
+            f"{level:.0%} intervals hold {mean:.1%} of truths "
+            f"({f'± {error:.1%}' if error > 0 else unknown})"
             for level, mean, error in zip(
                 self.level.ravel(), self.mean.ravel(), self.mean_error.ravel(), strict=True
             )

@@ -4,7 +4,7 @@ import bisect
 import dataclasses
 import math
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import bdtr, rel_entr
@@ -19,6 +19,7 @@ METHODS = ("crc", "k-rcps", "rcps", "split")
 WIDENINGS = ("add", "multiply")
 SMALLEST_UNIT = 0.01
 NUM_GROUPS = 8
+DELTA = 0.1
 # Every fourth pair chooses the factors of groups; the others give the guarantee.
 TUNING = 4
 
@@ -115,10 +116,10 @@ def calibrate_intervals(
     level: float = 0.9,
     method: Method = "crc",
     widening: Widening = "multiply",
-    delta: float = 0.1,
+    delta: float | None = None,
     groups: int | ArrayLike | None = None,
 ) -> CalibratedIntervals:
-    r"""Widen intervals until a finite-sample guarantee holds, whatever the posterior behind them.
+    r"""Widen or narrow intervals to a finite-sample guarantee, whatever posterior made them.
 
     With midpoint c and half-width h, a truth x is inside at factor :math:`\lambda` where
 
@@ -147,8 +148,8 @@ def calibrate_intervals(
         Multiplied half-widths keep what the intervals tell of one place against another. Half-
         widths below a hundredth of the mean over their own event are first raised to that, so that
         entries of width zero can widen too; an event of width zero throughout needs "add".
-    delta : float
-        In (0, 1); for ``"rcps"`` and ``"k-rcps"`` alone.
+    delta : float, optional
+        In (0, 1), default .1; for ``"rcps"`` and ``"k-rcps"`` alone.
     groups : int, or int array of the event's shape, optional
         For ``"k-rcps"``: labels of entries, or how many groups of similar scores to form; at most
         8 by default.
@@ -156,8 +157,8 @@ def calibrate_intervals(
     Raises
     ------
     EventShapeError, NonFiniteDataError, InvalidArgumentError
-        Shapes that differ, NaN, lower above upper, a level outside (0, 1), or fewer pairs than the
-        guarantee needs: the message says how many.
+        Shapes that differ, NaN, lower above upper, a level outside (0, 1), settings of another
+        method, or fewer pairs than the guarantee needs: the message says how many.
 
     Notes
     -----
@@ -172,7 +173,8 @@ def calibrate_intervals(
     "How to trust your diffusion model" (2023).
     """
     truth, bounds = _check(truth, lower, upper)
-    _check_options(level, method, widening, delta)
+    _check_options(level, method, widening, delta, groups)
+    delta = DELTA if delta is None else delta
     event_shape, num_pairs = truth.shape[1:], len(truth)
     centre, base, unit = _parts(*bounds, len(event_shape), widening)
     scores = ((np.abs(truth - centre) - base) / unit).reshape(num_pairs, -1)
@@ -382,9 +384,21 @@ def _check_numbers(x: ArrayLike, name: str) -> np.ndarray:
     return x
 
 
-def _check_options(level: float, method: str, widening: str, delta: float) -> None:
-    for name, number in (("level", level), ("delta", delta)):
-        check_share(name, number)
+def _check_options(
+    level: float, method: str, widening: str, delta: float | None, groups: Any
+) -> None:
+    check_share("level", level)
     for name, word, known in (("method", method, METHODS), ("widening", widening, WIDENINGS)):
         if word not in known:
             raise InvalidArgumentError(f"{name} must be one of {known}; got {word!r}.")
+    for name, setting, its in (
+        ("delta", delta, ("rcps", "k-rcps")),
+        ("groups", groups, ("k-rcps",)),
+    ):
+        if setting is not None and method not in its:
+            raise InvalidArgumentError(
+                f"{name} is a setting of method={' and '.join(map(repr, its))}, which "
+                f"method={method!r} does not use. Leave it out."
+            )
+    if delta is not None:
+        check_share("delta", delta)

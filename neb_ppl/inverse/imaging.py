@@ -71,7 +71,8 @@ def blur(
 def gaussian_kernel(width: float | Array, size: int, ndim: int = 2) -> Array:
     """Gaussian kernel of standard deviation `width` pixels, sum 1; `width` may be latent.
 
-    Its peak is entry ``size // 2``, where `blur` has the centre.
+    Its peak is entry ``size // 2``, where `blur` has the centre. Cut at `size`, so that kernels
+    wider than about ``size / 4`` look alike, and data cannot tell such a width.
     """
     check_counts(size=size, ndim=ndim)
     width = check_sigma(width, "width")

@@ -253,8 +253,8 @@ class PosteriorResult:
             )
         elif ratio.max() > SHORT:
             lines.append(
-                f"note     chains are short for how they mix: in the worst entry they are worth "
-                f"{ess.min():.0f} draws. {further}"
+                f"note     an R-hat above {SHORT} may be chance, or chains that are short for how "
+                f"they mix: more draws tell. {further}"
             )
         return "\n".join(lines)
 

@@ -303,7 +303,7 @@ def _descend(
             left = np.asarray(effective(before, particles.y, jnp.asarray(ends)))
             chosen = _longest(left, target_ess * num_particles)
             if len(levels) == MAX_LEVELS or not np.isfinite(left[chosen]):
-                raise _stopped(way, levels)
+                raise _stopped(before, particles, levels)
             if u >= 0:  # the turn begins anew: what was left before it says nothing
                 stride = FIRST_STRIDE if ends[chosen] == 1 else max(ends[chosen] - u, 1e-4)
             u = float(ends[chosen])
@@ -311,7 +311,7 @@ def _descend(
             key_resample, key_move = jax.random.split(jax.random.fold_in(key_levels, len(levels)))
             particles, kept = resample(before, way, particles, key_resample)
             if not np.isfinite(kept):
-                raise _stopped(way, levels)
+                raise _stopped(before, particles, levels)
             particles, acceptance = move(way, particles, key_move, num_moves)
             levels.append(Level(u, float(way.sigma), float(kept), float(acceptance)))
             before = way
@@ -319,12 +319,17 @@ def _descend(
     return particles, levels
 
 
-def _stopped(way: Bridge, levels: list[Level]) -> WalkError:
+def _stopped(before: Bridge, particles: Particles, levels: list[Level]) -> WalkError:
+    u = max(float(before.u), 0.0)
+    broken = int(np.isnan(_data_energies(_moved(before, u), particles.y)).sum())
+    cause = "no particle has a finite energy, or steps are too short"
+    if broken:
+        cause = f"the likelihood is NaN for {broken} of {len(particles.y)} events of the prior"
     return WalkError(
-        f"annealing stopped at sigma = {float(way.sigma):.4g} after {len(levels)} levels: no "
-        "particle has a finite energy, or steps are too short. Check the likelihood at events of "
-        "the prior, and that the data are in its units; pass more particles, or where energies are "
-        "large numbers compute in float64."
+        f"annealing stopped at sigma = {float(before.sigma):.4g} after {len(levels)} levels: "
+        f"{cause}. Check the operator and the likelihood at events of the prior, and that the data "
+        "are in its units; pass more particles, or where energies are large numbers compute in "
+        "float64."
     )
 
 
@@ -346,6 +351,11 @@ def _longest(left: np.ndarray, wanted: float) -> int:
 @jax.jit
 def _energies(way: Bridge, y: Array) -> Float[Array, " n"]:
     return jax.vmap(way)(y)
+
+
+@jax.jit
+def _data_energies(way: Bridge, y: Array) -> Float[Array, " n"]:
+    return jax.vmap(way.likelihood_energy)(y)
 
 
 def _moved(way: Bridge, u: float) -> Bridge:

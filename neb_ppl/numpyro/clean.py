@@ -72,7 +72,8 @@ class CleanVariable:
         Returns
         -------
         numpyro.distributions.Distribution
-            Of o: the operator's output shape. Cost: that of A, and a Cholesky factor of (m, m)
+            Of o: the operator's output shape, which of `inverse.mask` is the seen entries alone.
+            Cost: that of A, and a Cholesky factor of (m, m)
             where A A^T has no structure.
 
         Raises
@@ -159,6 +160,7 @@ class CleanVariable:
                 )
             return log_prob(jnp.asarray(value), *args, **kwargs)
 
+        law.of_clean = self.name  # pyright: ignore[reportAttributeAccessIssue]
         law.expand = expand  # pyright: ignore[reportAttributeAccessIssue]
         law.log_prob = of_one  # pyright: ignore[reportAttributeAccessIssue]
         return law
@@ -220,8 +222,8 @@ class CleanVariable:
         matrix = jnp.asarray(operator, self.y.dtype)
         if matrix.ndim != 2 or shape[1] != self.y.size:
             raise EventShapeError(
-                f"operator has shape {shape}; expected a mask {self.y.shape} or a matrix "
-                f"(m, {self.y.size}) on the raveled event."
+                f"operator has shape {shape}; expected a mask {self.y.shape} of booleans or a "
+                f"matrix (m, {self.y.size}) on the raveled event."
             )
         return matmul(matrix, jnp.ravel(self.y)), matrix
 

@@ -1,6 +1,7 @@
 """A NumPyro model as a potential: energy on unconstrained space, and a jump back to its sites."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
@@ -23,7 +24,7 @@ from numpyro.primitives import Messenger
 from neb_ppl._checks import check_counts, check_key
 from neb_ppl._pytree import static, value
 from neb_ppl.energies.base import SmoothedScore
-from neb_ppl.errors import InvalidArgumentError, StartError
+from neb_ppl.errors import EventShapeError, InvalidArgumentError, StartError, WalkWarning
 from neb_ppl.numpyro.constants import Constant, constants_digest, is_array
 from neb_ppl.numpyro.distributions import SmoothedDensity
 from neb_ppl.sampling import SampleResult, WalkState, sample
@@ -168,6 +169,13 @@ def model_potential(model: Model, *args: Any, **kwargs: Any) -> ModelPotential:
     InvalidArgumentError
         A model without latent sites, with discrete ones, Delta sites or plates that subsample;
         an argument that is neither an array nor hashable.
+    EventShapeError
+        Data of another shape than their site's.
+
+    Warns
+    -----
+    WalkWarning
+        A site of `CleanVariable.observed` without data.
     """
     check_model(model)
     record = _record(model, args, kwargs)
@@ -239,7 +247,7 @@ def sample_model(
 
     Raises
     ------
-    InvalidArgumentError, StartError
+    InvalidArgumentError, EventShapeError, StartError
         As `model_potential` and `ModelPotential.start`.
     """
     if not isinstance(args, tuple | list):
@@ -344,12 +352,31 @@ def _check_sites(record: dict[str, Any]) -> None:
     for name, site in latent.items():
         if isinstance(site["fn"], dist.Delta):
             raise InvalidArgumentError(f"site {name!r} is a Delta: use numpyro.deterministic.")
+    for name, site in latent.items():
+        if hasattr(site["fn"], "of_clean"):
+            warnings.warn(
+                f"site {name!r}, of {site['fn'].of_clean}.observed, has no data: it is drawn, and "
+                "says nothing of the rest of the model. Pass obs=data, and the data in args.",
+                WalkWarning,
+                stacklevel=4,
+            )
     for name, site in record.items():
+        if site["type"] == "sample" and site["is_observed"]:
+            _check_observed(name, jnp.shape(site["value"]), tuple(site["fn"].shape()))
         if site["type"] == "plate" and site["args"][1] not in (None, site["args"][0]):
             raise InvalidArgumentError(
                 f"plate {name!r} draws a subsample of {site['args'][1]} of {site['args'][0]}: the "
                 "potential would be that of one subsample. Use all of the data."
             )
+
+
+def _check_observed(name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    try:
+        np.broadcast_shapes(found, expected)
+    except ValueError:
+        raise EventShapeError(
+            f"site {name!r} is of data of shape {expected}; obs has shape {found}."
+        ) from None
 
 
 @partial(jax.jit, static_argnames=("init_strategy",))

@@ -140,8 +140,12 @@ def test_a_chain_that_accepts_less_than_the_others():
     rates = np.full((4, 400), 0.9)
     rates[2] = 0.2
     info = result.info | {"acceptance_rate": rates}
-    said = str(diagnose(dataclasses.replace(result, info=info)))
+    result = dataclasses.replace(result, info=info)
+    said = str(diagnose(result))
     assert "chain 2 of 4 accepted 20% of proposals, the median chain 90%" in said
+    assert "Which of the places is right" in said and "R-hat" in said
+    learned = dataclasses.replace(result, settings=result.settings | {"data_energy": None})
+    assert "in a well that no data made" in str(diagnose(learned))
 
 
 @pytest.mark.parametrize("reference", [np.arange(3.0), np.zeros((100, 2)), np.full(100, np.nan)])

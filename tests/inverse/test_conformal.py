@@ -267,7 +267,9 @@ def test_too_few_pairs(method, level, needed):
     ("options", "message"),
     [
         ({"level": 1.0}, "level must be a number between 0 and 1; got 1"),
-        ({"delta": 0.0}, "delta must be a number between 0 and 1; got 0"),
+        ({"delta": 0.0, "method": "rcps"}, "delta must be a number between 0 and 1; got 0"),
+        ({"delta": 0.2}, "delta is a setting of method='rcps' and 'k-rcps', which method='crc'"),
+        ({"groups": 2, "method": "rcps"}, "groups is a setting of method='k-rcps'"),
         ({"method": "rpcs"}, "method must be one of .*; got 'rpcs'"),
         ({"widening": "both"}, "widening must be one of .*; got 'both'"),
         ({"method": "k-rcps", "groups": 7}, r"groups must be a whole number in 1 \.\. 6"),

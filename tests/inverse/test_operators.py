@@ -188,6 +188,7 @@ def test_gaussian_kernels_sum_to_one():
         (lambda: from_matrix(np.ones(3)), EventShapeError, "(3,)"),
         (lambda: from_function(lambda x: x**2, SHAPE), InvalidArgumentError, "not linear"),
         (lambda: from_function(lambda x: x + 1, SHAPE), InvalidArgumentError, "not linear"),
+        (lambda: from_function(lambda x: x.clip(-9, 9), SHAPE), InvalidArgumentError, "10000 a"),
         (lambda: weighted(np.ones(3), identity(SHAPE)), EventShapeError, "(3,)"),
         (lambda: downsample(2, SHAPE) @ downsample(2, SHAPE), EventShapeError, "not take what B"),
         (lambda: stack([identity((3,)), identity((4,))]), EventShapeError, "same events"),

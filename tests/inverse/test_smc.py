@@ -430,8 +430,13 @@ def test_particles_that_cannot_go_on_are_an_error():
     nowhere = likelihood(
         lambda seen, o: jnp.sum(seen) * jnp.nan, [0.0], from_matrix(np.ones((1, D)))
     )
-    with pytest.raises(WalkError, match="finite"), pytest.warns(ApproximationWarning):
+    with pytest.raises(WalkError, match="is NaN for 16 of 16"), pytest.warns(ApproximationWarning):
         smc(jax.random.key(0), PRIOR, nowhere, num_particles=16, progress_bar=False)
+    never = likelihood(
+        lambda seen, o: -jnp.inf * jnp.exp(seen[0]), [0.0], from_matrix(np.ones((1, D)))
+    )
+    with pytest.raises(WalkError, match="no particle has"), pytest.warns(ApproximationWarning):
+        smc(jax.random.key(0), PRIOR, never, num_particles=16, progress_bar=False)
 
 
 @pytest.mark.parametrize("closure", ["moment", "isotropic"])

@@ -9,8 +9,13 @@ import pytest
 from gates.oracles import effective_size, mixture
 
 import neb_ppl as neb
-from neb_ppl.errors import ApproximationWarning, EventShapeError, InvalidArgumentError
-from neb_ppl.numpyro import SmoothedDensity, sample_clean, sample_model
+from neb_ppl.errors import (
+    ApproximationWarning,
+    EventShapeError,
+    InvalidArgumentError,
+    WalkWarning,
+)
+from neb_ppl.numpyro import SmoothedDensity, model_potential, sample_clean, sample_model
 
 KEY = jax.random.key(0)
 SIGMA, NOISE = 0.35, 0.5
@@ -136,6 +141,10 @@ def test_repeated_looks_are_refused():
 
     with pytest.raises(EventShapeError, match="Repeated looks"):
         sample_model(KEY, batch, args=(jnp.zeros((5, 3)),), progress_bar=False)
+    with pytest.raises(EventShapeError, match=r"'seen' is of data of shape \(3,\); obs .* \(4,\)"):
+        sample_model(KEY, batch, args=(jnp.zeros(4),), progress_bar=False)
+    with pytest.warns(WalkWarning, match="'seen', of x.observed, has no data"):
+        model_potential(batch, None)
 
 
 def test_what_is_refused():
@@ -149,5 +158,5 @@ def test_what_is_refused():
         observed(noise_scale=0.1)
     with pytest.raises(EventShapeError, match=r"operator is a mask \(2,\)"):
         observed(noise_scale=0.5, operator=np.array([True, False]))
-    with pytest.raises(EventShapeError, match=r"expected a mask \(3,\) or a matrix"):
+    with pytest.raises(EventShapeError, match=r"a mask \(3,\) of booleans or a matrix"):
         observed(noise_scale=0.5, operator=np.ones((2, 4)))
