@@ -64,12 +64,12 @@ class Diagnosis:
 def diagnose(result: SampleResult, reference: ArrayLike | None = None) -> Diagnosis:
     """Judge a run in the order in which faults hide each other.
 
-    Stuck and diverging chains come first: ArviZ gives a chain that never moved an effective sample
-    size equal to its length, so its numbers are shown only once every chain moves. Then energies
-    that were not finite, acceptance (of all, and of each chain against the others), R-hat (a
-    problem above 1.05, noted above 1.01), effective sample size (a problem below 100, noted below
-    400), energies against those of data, and what an unadjusted walk or a mean jump means for the
-    use of the draws.
+    Stuck chains and low acceptance come first: ArviZ gives a chain that never moved an effective
+    sample size equal to its length, so its numbers are shown only once every chain moves. Then
+    divergent proposals, energies that were not finite, R-hat (a problem above 1.05, noted above
+    1.01), effective sample size (a problem below 100, noted below 400), chains that accept less
+    than the others, energies against those of data, and what an unadjusted walk or a mean jump
+    means for the use of the draws.
 
     R-hat and ESS are taken over lp and at most 16 quantities of y, and of x: every coordinate of a
     small event; of a large one 8 fixed random projections, and 8 coordinates where the chains'
@@ -106,8 +106,10 @@ def diagnose(result: SampleResult, reference: ArrayLike | None = None) -> Diagno
     if result.num_samples < MIN_DRAWS:
         seen = f"only {result.num_samples} draws of each chain: nothing can be judged."
         return Diagnosis((Finding(True, seen, "raise num_samples."), *_meaning(result)), numbers)
-    findings = [*_immobile(result, y), *_nonfinite(result), *_acceptance(result, numbers)]
-    if any(finding.is_problem for finding in findings):
+    findings = [*_immobile(result, y), *_acceptance(result, numbers)]
+    moves = not any(finding.is_problem for finding in findings)
+    findings += [*_divergent(result), *_nonfinite(result)]
+    if not moves:
         findings.append(Finding(False, "R-hat and ESS are not shown: they mislead here."))
     else:
         findings += [*_convergence(result, y, numbers), *_slow_chains(result)]
@@ -185,11 +187,16 @@ def _immobile(result: SampleResult, y: np.ndarray) -> list[Finding]:
                 "the energy where they stand.",
             )
         )
-    share = result.info["diverging"].mean()
-    if adjusted and share > 0.01:
-        seen = f"{share:.1%} of draws met a divergent proposal."
-        findings.append(Finding(True, seen, f"use a step size below {step:.3g}."))
     return findings
+
+
+def _divergent(result: SampleResult) -> list[Finding]:
+    share = result.info["diverging"].mean()
+    if not result.settings["is_adjusted"] or share <= 0.01:
+        return []
+    seen = f"{share:.1%} of draws met a divergent proposal."
+    step = float(result.info["step_size"].flat[0])
+    return [Finding(True, seen, f"use a step size below {step:.3g}.")]
 
 
 def _nonfinite(result: SampleResult) -> list[Finding]:
