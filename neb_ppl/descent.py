@@ -65,10 +65,10 @@ def descend(
     return Descent(y, size, jnp.asarray(count), size <= tolerance)
 
 
-def curvature_at(energy: SmoothedEnergy, y: Event) -> Scalar:
-    """Smallest eigenvalue of sigma^2 times the Hessian.
+def curvature_at(energy: SmoothedEnergy, y: Event) -> tuple[Scalar, Scalar]:
+    """Smallest and largest eigenvalue of sigma^2 times the Hessian.
 
-    One Hessian product an entry; beyond 128 entries 40, by Lanczos, whose value is not below it.
+    One Hessian product an entry; beyond 128 entries 40, by Lanczos, whose values lie between them.
     """
     _, product = jax.linearize(jax.grad(energy), y)
 
@@ -77,6 +77,8 @@ def curvature_at(energy: SmoothedEnergy, y: Event) -> Scalar:
 
     if y.size <= DENSE_SIZE:
         hessian = jax.vmap(flat)(jnp.eye(y.size, dtype=y.dtype))
-        return jnp.linalg.eigvalsh(0.5 * (hessian + hessian.T))[0]
+        eigenvalues = jnp.linalg.eigvalsh(0.5 * (hessian + hessian.T))
+        return eigenvalues[0], eigenvalues[-1]
     start = jax.random.normal(jax.random.key(0), (y.size,), y.dtype)
-    return lanczos(flat, start, LANCZOS_STEPS)[0][0]
+    eigenvalues, _, _ = lanczos(flat, start, LANCZOS_STEPS)
+    return eigenvalues[0], eigenvalues[-1]

@@ -302,7 +302,7 @@ def _finish(energy: SmoothedEnergy, y: Event, time: Scalar, tolerance: Scalar) -
     # `descend` takes the root of the mean square.
     y = descend(energy, y, POLISH_STEPS, POLISHED / math.sqrt(y.size)).y
     y = jax.lax.fori_loop(0, NEWTON_STEPS, lambda _, y: _newton(energy, y), y)
-    size, curvature = energy.sigma * _norm(energy.score(y)), curvature_at(energy, y)
+    size, curvature = energy.sigma * _norm(energy.score(y)), curvature_at(energy, y)[0]
     error = jnp.where(curvature > 0, size / jnp.where(curvature > 0, curvature, 1.0), jnp.inf)
     return Recall(y, energy(y), curvature, error, time, error <= tolerance)
 

@@ -59,7 +59,7 @@ class Coverage:
         return (self.share - self.level.reshape(shape)) / self.standard_error.reshape(shape)
 
     def __str__(self) -> str:
-        unknown = f"error unknown: no spread between {self.num_simulations} simulations"
+        unknown = f"error unknown: {self.num_simulations} simulations without spread"
         lines = [
             f"{level:.0%} intervals hold {mean:.1%} of truths "
             f"({f'± {error:.1%}' if error > 0 else unknown})"

@@ -112,7 +112,8 @@ def diagnose(result: SampleResult, reference: ArrayLike | None = None) -> Diagno
     if not moves:
         findings.append(Finding(False, "R-hat and ESS are not shown: they mislead here."))
     else:
-        findings += [*_convergence(result, y, numbers), *_slow_chains(result)]
+        findings += _convergence(result, y, numbers)
+    findings += _slow_chains(result)
     if known is not None:
         findings += _elsewhere(result, known, numbers)
     elif "data_energy" in result.settings:
@@ -219,19 +220,25 @@ def _acceptance(result: SampleResult, numbers: dict) -> list[Finding]:
     if rate < 0.2:
         advice = f"use a smaller step size than {step:.3g}, or leave it out to adapt it."
         return [Finding(True, f"only {rate:.1%} of proposals were accepted.", advice)]
-    if target is not None and rate > 0.5 * (1 + target):
+    slow = _slow(result).any()
+    if target is not None and rate > 0.5 * (1 + target) and not slow:
         advice = f"a larger step size than {step:.3g} would move faster; {target:g} is the target."
         return [Finding(False, f"{rate:.1%} of proposals were accepted.", advice)]
     return []
 
 
-def _slow_chains(result: SampleResult) -> list[Finding]:
-    """Chains that accept less than half of what the median chain does."""
+def _slow(result: SampleResult) -> np.ndarray:
+    """Which chains accept less than half of what the median chain does."""
     rates = result.info.get("acceptance_rate")
-    each = np.ones(1) if rates is None else rates.mean(axis=1)
-    slow = each < 0.5 * np.median(each)
+    each = np.ones(result.num_chains) if rates is None else rates.mean(axis=1)
+    return each < 0.5 * np.median(each)
+
+
+def _slow_chains(result: SampleResult) -> list[Finding]:
+    slow = _slow(result)
     if not slow.any():
         return []
+    each = result.info["acceptance_rate"].mean(axis=1)
     seen = (
         f"{_chains(slow)} accepted {each[slow].mean():.0%} of proposals, the median chain "
         f"{np.median(each):.0%}: "
@@ -241,8 +248,8 @@ def _slow_chains(result: SampleResult) -> list[Finding]:
         advice = "start_at_data, neb_ppl.refine with walk=MALA(), or train on."
         return [Finding(True, f"{seen}no data made.", advice)]
     seen += (
-        "it stands where the density is narrower, in another mode or in a well of a learned energy "
-        "that no data made. Which of the places is right, acceptance does not say."
+        "it stands where the density is narrower: in another mode or, of a learned energy, in a "
+        "well that no data made. Which of the places is right, acceptance does not say."
     )
     advice = "look at each chain's draws and lp; use more chains, or start where the data point."
     return [Finding(True, seen, advice)]

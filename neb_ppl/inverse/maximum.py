@@ -15,7 +15,7 @@ from neb_ppl.types import Array, Bool, Event, Int, Scalar
 __all__ = ["Maximum", "maximum"]
 
 TOLERANCE = 1e-4
-FALLING = -1e-3  # a curvature that is no rounding of a flat valley's
+FALLING, ROUNDING = 1e-3, 10  # below zero, a curvature that is none of a flat valley
 
 
 class Maximum(NamedTuple):
@@ -30,11 +30,13 @@ class Maximum(NamedTuple):
     gradient_norm : scalar array
         Root mean square over entries, times sigma: without units.
     curvature : scalar array
-        Smallest eigenvalue of the Hessian, times sigma squared: below 0 at a saddle, where a start
-        halfway between modes ends. Beyond 128 dimensions Lanczos's, which may miss one.
+        Smallest eigenvalue of the Hessian, times sigma squared. Beyond 128 dimensions Lanczos's,
+        which is not below it; NaN where second derivatives are not defined.
     num_steps : int array
     converged : bool array
         The gradient is below the tolerance, and this is no saddle.
+    is_saddle : bool array
+        The gradient is, and a curvature is below 0: where a start halfway between modes ends.
     """
 
     x: Event
@@ -44,16 +46,19 @@ class Maximum(NamedTuple):
     curvature: Scalar
     num_steps: Int[Array, ""]
     converged: Bool[Array, ""]
+    is_saddle: Bool[Array, ""]
 
     def __str__(self) -> str:
         if jnp.ndim(self.energy):
             return f"{int(jnp.sum(self.converged))} of {self.energy.size} starts converged"
         found = "converged" if self.converged else "stopped before it converged"
-        saddle = "; a saddle: the density rises along a direction, so start elsewhere"
+        if self.is_saddle:
+            found = (
+                "ended at a saddle, where the density rises along a direction (start elsewhere),"
+            )
         return (
             f"{found} after {int(self.num_steps)} steps: energy {float(self.energy):.6g}, gradient "
             f"{float(self.gradient_norm):.2g} of a noise deviation"
-            f"{saddle if self.curvature < FALLING else ''}"
         )
 
 
@@ -102,7 +107,9 @@ def _minimise(
     posterior: SmoothedEnergy, initial: Event, max_steps: int, tolerance: float
 ) -> Maximum:
     found = descend(posterior, initial, max_steps, tolerance)
-    y, curvature = found.y, curvature_at(posterior, found.y)
+    y, (curvature, largest) = found.y, curvature_at(posterior, found.y)
+    rounding = ROUNDING * jnp.finfo(y.dtype).eps * largest
+    is_saddle = found.converged & (curvature < -jnp.maximum(FALLING, rounding))
     return Maximum(
         bayes_estimator(posterior, y),
         y,
@@ -110,5 +117,6 @@ def _minimise(
         found.gradient_norm,
         curvature,
         found.num_steps,
-        found.converged & ~(curvature < FALLING),
+        found.converged & ~is_saddle,
+        is_saddle,
     )

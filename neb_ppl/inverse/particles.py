@@ -192,8 +192,8 @@ def standard_error(particles: Particles) -> float:
     A family of :math:`n_a` particles is :math:`n \sum_{i \in a} w_i` by its weights; the surplus is
     the difference, over all levels. What resampling adds to a family, to make a whole number of it,
     is not counted: the evidence does not have that noise, which is all there is where weights are
-    near one. It cannot exceed about 1: of few families it says nothing, infinite where
-    :math:`n^2 / \sum_a n_a^2`, their number were they of one size, is below four.
+    near one. Of few families it says nothing: infinite where :math:`n^2 / \sum_a n_a^2`, their
+    number were they of one size, is below four, so that finite ones stay below about one half.
     Source, with whole families: Chan and Lai (2013), Lee and Whiteley (2018).
     """
     surplus = np.asarray(particles.surplus, np.float64)

@@ -122,7 +122,8 @@ def posterior_energy(
     ApproximationWarning
         Where ``"auto"`` is not exact, and where the equations of ``"isotropic"`` are not solved.
     DataRangeWarning
-        Linear-Gaussian data 5 times as far off as events in the training data's range can give.
+        Linear-Gaussian data 5 times as far off as events in the training data's range can give, or
+        noise 20 times as large.
 
     References
     ----------
@@ -276,7 +277,8 @@ def _warn_of_units(prior: SmoothedEnergy, observation: Observation, white: White
     reach = jnp.maximum(scale.high - scale.shift, scale.shift - scale.low)
     signal = jnp.sqrt(white.gram.norm() * operator.in_size) * reach
     noise = jnp.sqrt(jnp.sum(jnp.broadcast_to(white.c0, o.shape)))
-    far, loud = seen / (signal + noise), noise / signal
+    quietest = jnp.sqrt(jnp.min(white.c0) * o.size)  # loud entries may stand for hidden ones
+    far, loud = seen / (signal + noise), jnp.where(signal > 0, quietest / signal, 0.0)
     if isinstance(far, Tracer) or not (far > FAR or loud > LOUD):  # NaN before training
         return
     value = observation.value

@@ -73,8 +73,7 @@ class CleanVariable:
         -------
         numpyro.distributions.Distribution
             Of o: the operator's output shape, which of `inverse.mask` is the seen entries alone.
-            Cost: that of A, and a Cholesky factor of (m, m)
-            where A A^T has no structure.
+            Cost: that of A, and a Cholesky factor of (m, m) where A A^T has no structure.
 
         Raises
         ------

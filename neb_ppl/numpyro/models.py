@@ -170,7 +170,7 @@ def model_potential(model: Model, *args: Any, **kwargs: Any) -> ModelPotential:
         A model without latent sites, with discrete ones, Delta sites or plates that subsample;
         an argument that is neither an array nor hashable.
     EventShapeError
-        Data of another shape than their site's.
+        Data of another shape than `CleanVariable.observed` is of.
 
     Warns
     -----
@@ -352,17 +352,9 @@ def _check_sites(record: dict[str, Any]) -> None:
     for name, site in latent.items():
         if isinstance(site["fn"], dist.Delta):
             raise InvalidArgumentError(f"site {name!r} is a Delta: use numpyro.deterministic.")
-    for name, site in latent.items():
-        if hasattr(site["fn"], "of_clean"):
-            warnings.warn(
-                f"site {name!r}, of {site['fn'].of_clean}.observed, has no data: it is drawn, and "
-                "says nothing of the rest of the model. Pass obs=data, and the data in args.",
-                WalkWarning,
-                stacklevel=4,
-            )
     for name, site in record.items():
-        if site["type"] == "sample" and site["is_observed"]:
-            _check_observed(name, jnp.shape(site["value"]), tuple(site["fn"].shape()))
+        if hasattr(site.get("fn"), "of_clean"):
+            _check_look(name, site)
         if site["type"] == "plate" and site["args"][1] not in (None, site["args"][0]):
             raise InvalidArgumentError(
                 f"plate {name!r} draws a subsample of {site['args'][1]} of {site['args'][0]}: the "
@@ -370,13 +362,18 @@ def _check_sites(record: dict[str, Any]) -> None:
             )
 
 
-def _check_observed(name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    try:
-        np.broadcast_shapes(found, expected)
-    except ValueError:
-        raise EventShapeError(
-            f"site {name!r} is of data of shape {expected}; obs has shape {found}."
-        ) from None
+def _check_look(name: str, site: dict[str, Any]) -> None:
+    """A site of `CleanVariable.observed`: with data, of its shape."""
+    if not site["is_observed"]:
+        warnings.warn(
+            f"site {name!r}, of {site['fn'].of_clean}.observed, has no data: it is drawn, and says "
+            "nothing of the rest of the model. Pass obs=data, and the data in args.",
+            WalkWarning,
+            stacklevel=4,
+        )
+    found, expected = jnp.shape(site["value"]), site["fn"].shape()
+    if len(found) == len(expected) and found != expected:  # else its density says what is wrong
+        raise EventShapeError(f"site {name!r} expects data of shape {expected}; got {found}.")
 
 
 @partial(jax.jit, static_argnames=("init_strategy",))

@@ -233,7 +233,7 @@ def test_coverage_of_exact_draws_where_quantiles_fall_short():
 
 def test_coverage_of_ties_is_the_level():
     few = neb.diagnostics.coverage(np.arange(39.0)[None].repeat(3, 0), np.full(3, 20.5))
-    assert str(few).endswith("(error unknown: no spread between 3 simulations)")
+    assert str(few).endswith("(error unknown: 3 simulations without spread)")
     found = neb.diagnostics.coverage(np.ones((5, 39, 2)), np.ones((5, 2)), [0.5, 0.95])
     assert np.allclose(found.share, [[0.5, 0.5], [0.95, 0.95]])
 

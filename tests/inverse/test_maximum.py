@@ -56,9 +56,19 @@ def test_a_saddle_is_no_maximum(d):
     variance = 0.04 + SIGMA**2
     curvature = SIGMA**2 * (1 / variance - 1 / variance**2)
     np.testing.assert_allclose(found.curvature, curvature, rtol=1e-3)
-    assert not found.converged and "a saddle" in str(found)
+    assert found.is_saddle and not found.converged and "ended at a saddle" in str(found)
     beside = maximum(posterior, jnp.zeros(d).at[0].set(0.1))
-    assert beside.converged and beside.curvature > 0 and "saddle" not in str(beside)
+    assert beside.converged and not beside.is_saddle and beside.curvature > 0
+
+
+def test_sharp_data_make_no_saddle():
+    """Of a Gaussian prior, in float32: what rounds off the largest eigenvalue is no saddle."""
+    d = 20
+    prior = neb.gaussian_mixture([1.0], np.zeros((1, d)), [0.04], SIGMA)
+    rows = np.linalg.qr(np.random.default_rng(0).normal(size=(d, d)))[0][:5]
+    sharp = gaussian(from_matrix(rows), np.zeros(5), 1e-4)
+    found = maximum(posterior_energy(prior, sharp, "direct"), jnp.zeros(d))
+    assert found.converged and not found.is_saddle
 
 
 def test_refused():

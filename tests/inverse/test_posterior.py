@@ -137,11 +137,11 @@ def test_data_in_other_units_are_told(look, noise):
     with pytest.warns(DataRangeWarning, match="divided by 255"):
         posterior_energy(prior, given(255 * digit))
     if look.out_size == look.in_size and noise == 10.0:
-        loud = gaussian(
-            look, given(255 * digit).value, 25.0
-        )  # 255 times .1: hides the value's scale
+        value = given(255 * digit).value
         with pytest.warns(DataRangeWarning, match="the noise is .* as large as all that events"):
-            posterior_energy(prior, loud)
+            posterior_energy(prior, gaussian(look, value, 25.0))  # which hides the value's scale
+        hiding = jnp.where(jnp.arange(64) < 32, 1e3, 0.1).reshape(look.out_shape)
+        posterior_energy(prior, gaussian(look, look(digit), hiding))
     untrained = neb.deen(jax.random.key(0), (64,), 0.01, network=SMALL)
     posterior_energy(untrained, given(255 * digit))
 

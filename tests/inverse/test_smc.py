@@ -28,7 +28,14 @@ from neb_ppl.inverse import (
     smc,
     solve,
 )
-from neb_ppl.inverse.particles import Particles, _is_remembered, standard_error
+from neb_ppl.inverse.bridge import bridge
+from neb_ppl.inverse.particles import (
+    Particles,
+    _is_remembered,
+    at_the_top,
+    resample,
+    standard_error,
+)
 
 D = 4
 SMC = importlib.import_module("neb_ppl.inverse.smc")
@@ -194,6 +201,28 @@ def test_one_family_knows_no_error():
     assert told(np.arange(16) % 4) == pytest.approx(np.sqrt(1 / 4 - 1 / 16))
     assert told(np.arange(15) % 3) == np.inf
     assert told(np.zeros(64, int)) == np.inf
+
+
+def test_families_win_and_lose_over_the_levels():
+    """By hand, where noise stays and particles stand: the second weighing adds to the families that
+    the first left, and what single particles win, without their families, is another number."""
+    prior = neb.gaussian_mixture([1.0], np.zeros((1, 2)), [1.0], 0.5)
+    look = gaussian(from_matrix([[1.0, 0.0]]), [1.5], 0.6)
+    way = dataclasses.replace(bridge(prior, posterior_energy(prior, look)), u=jnp.asarray(-1.0))
+    n = 64
+    state = at_the_top(jax.random.key(0), way, n)
+    family, alone = np.zeros(n), 0.0
+    for i, u in enumerate([-0.8, -0.6]):
+        after = dataclasses.replace(way, u=jnp.asarray(u))
+        energies = [np.asarray(jax.vmap(w.likelihood_energy)(state.y)) for w in (way, after)]
+        weights = np.exp(energies[0] - energies[1])
+        won = n * weights / weights.sum() - 1
+        np.add.at(family, np.asarray(state.ancestor), won)
+        alone += (won**2).sum()
+        state, _ = resample(way, after, state, jax.random.key(i))
+        way = after
+    np.testing.assert_allclose(state.surplus, family, atol=1e-4)
+    assert abs(np.sqrt(alone) / np.linalg.norm(family) - 1) > 0.1
 
 
 @pytest.mark.parametrize("noise", [10.0, 1.0])
@@ -430,7 +459,7 @@ def test_particles_that_cannot_go_on_are_an_error():
     nowhere = likelihood(
         lambda seen, o: jnp.sum(seen) * jnp.nan, [0.0], from_matrix(np.ones((1, D)))
     )
-    with pytest.raises(WalkError, match="is NaN for 16 of 16"), pytest.warns(ApproximationWarning):
+    with pytest.raises(WalkError, match="NaN for 16 of 16"), pytest.warns(ApproximationWarning):
         smc(jax.random.key(0), PRIOR, nowhere, num_particles=16, progress_bar=False)
     never = likelihood(
         lambda seen, o: -jnp.inf * jnp.exp(seen[0]), [0.0], from_matrix(np.ones((1, D)))

@@ -141,7 +141,7 @@ def test_repeated_looks_are_refused():
 
     with pytest.raises(EventShapeError, match="Repeated looks"):
         sample_model(KEY, batch, args=(jnp.zeros((5, 3)),), progress_bar=False)
-    with pytest.raises(EventShapeError, match=r"'seen' is of data of shape \(3,\); obs .* \(4,\)"):
+    with pytest.raises(EventShapeError, match=r"'seen' expects data of shape \(3,\); got \(4,\)"):
         sample_model(KEY, batch, args=(jnp.zeros(4),), progress_bar=False)
     with pytest.warns(WalkWarning, match="'seen', of x.observed, has no data"):
         model_potential(batch, None)
