@@ -248,8 +248,8 @@ def _slow_chains(result: SampleResult) -> list[Finding]:
         advice = "start_at_data, neb_ppl.refine with walk=MALA(), or train on."
         return [Finding(True, f"{seen}no data made.", advice)]
     seen += (
-        "it stands where the density is narrower: in another mode or, of a learned energy, in a "
-        "well that no data made. Which of the places is right, acceptance does not say."
+        "the density is narrower there, as in another mode or, of a learned energy, in a well that "
+        "no data made. Which of the places is right, acceptance does not say."
     )
     advice = "look at each chain's draws and lp; use more chains, or start where the data point."
     return [Finding(True, seen, advice)]
